@@ -1,0 +1,57 @@
+"""`model.tar.gz`: packed after training, unpacked before serving."""
+
+import gzip
+import shutil
+import tarfile
+from pathlib import Path
+
+from knn_container.errors import ArtifactError
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Packs the files of a folder; the same files give the same bytes.
+
+    Raises:
+        OSError: the archive cannot be written; nothing is left under its name then.
+    """
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    part = archive.with_name(f"{archive.name}.part")
+    try:
+        with (
+            part.open("wb") as file,
+            gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for path in sorted(folder.iterdir()):
+                if path.is_file() and path != archive:
+                    tar.add(path, path.name, filter=_anonymous)
+        part.replace(archive)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    member.mode = 0o644
+    return member
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks the plain files at the root of an archive; whatever else it holds is left out.
+
+    Raises:
+        ArtifactError: it is not a whole archive.
+    """
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if not member.isfile() or not name or "/" in name or name in (".", ".."):
+                    continue
+                source = tar.extractfile(member)
+                if source is not None:
+                    with source, (folder / name).open("wb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
+        raise ArtifactError(f"{archive} is not a whole .tar.gz: {error}. Copy it again.") from error

@@ -1,0 +1,200 @@
+"""The model on disk: a folder of four files, described in the README's section "The model".
+
+`manifest.json` is written last: without it there is no model. Nothing in the folder depends on time or place, and
+nothing is executed on reading it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from knn_container.batch import Int64Array, LabelArray
+from knn_container.errors import ArtifactError
+from knn_container.metric import Metric
+from knn_container.model import Model
+from knn_container.search import search_for
+from knn_container.voting import vote_for
+
+FORMAT = "knn-container"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+INDEX = "index.faiss"
+LABELS = "labels.npy"
+IDS = "ids.npy"
+FILES = (INDEX, LABELS, IDS)
+_TRAIN_AGAIN = "Train the model again, or copy it again from where it was made."
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says beside the format and the files' checksums.
+
+    Attributes:
+        k: neighbours that vote; may be edited after training.
+        predictor_type: `classifier` or `regressor`; may be edited after training.
+        index_type: the FAISS index.
+        metric: `L2`, `INNER_PRODUCT` or `COSINE`.
+        nprobe: inverted lists that a query looks into.
+        dimension: features of a row.
+        rows: rows in the index.
+        rows_read: rows that they were sampled from.
+        label_type: numpy's name of the labels' type.
+        hyperparameters: as they were given.
+    """
+
+    k: int
+    predictor_type: str
+    index_type: str
+    metric: str
+    nprobe: int
+    dimension: int
+    rows: int
+    rows_read: int
+    label_type: str
+    hyperparameters: dict[str, str]
+
+
+def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArray, ids: Int64Array) -> None:
+    """Writes a model.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; no manifest is left then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove(folder)
+    try:
+        _write_index(index, folder / INDEX)
+        np.save(folder / LABELS, labels, allow_pickle=False)
+        np.save(folder / IDS, ids, allow_pickle=False)
+        document = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "faiss_version": faiss.__version__,
+            **asdict(manifest),
+            "files": {name: _describe(folder / name) for name in FILES},
+        }
+        part = folder / f"{MANIFEST}.part"
+        part.write_text(json.dumps(document, indent=2) + "\n")
+        part.replace(folder / MANIFEST)
+    except BaseException:
+        remove(folder)
+        raise
+
+
+def remove(folder: Path) -> None:
+    """Removes a model's files, the manifest first."""
+    for name in (MANIFEST, f"{MANIFEST}.part", *FILES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write_index(index: faiss.Index, path: Path) -> None:
+    # FAISS reports a full disk as an error of its own; writing through Python's file raises OSError.
+    with path.open("wb") as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def load(folder: Path) -> tuple[Model, Manifest]:
+    """Reads a model.
+
+    Raises:
+        ArtifactError: there is none, it is not whole, or it was made by a newer version.
+    """
+    manifest = read_manifest(folder)
+    index = _read_index(folder / INDEX)
+    labels: LabelArray = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False)
+    ids: Int64Array = np.load(folder / IDS, mmap_mode="r", allow_pickle=False)
+    for what, came, expected in (
+        ("dimension of the index", index.d, manifest.dimension),
+        ("rows of the index", index.ntotal, manifest.rows),
+        ("number of labels", len(labels), manifest.rows),
+        ("number of row ids", len(ids), manifest.rows),
+    ):
+        if came != expected:
+            raise ArtifactError(f"{MANIFEST} promises {expected} as the {what}, {came} came. {_TRAIN_AGAIN}")
+    metric = Metric(manifest.metric)
+    model = Model(
+        dimension=manifest.dimension,
+        k=manifest.k,
+        search=search_for(index, metric, manifest.nprobe),
+        vote=vote_for(manifest.predictor_type, labels),
+        labels=labels,
+        ids=ids,
+        is_similarity=metric.is_similarity,
+    )
+    return model, manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads the manifest and checks the files against it.
+
+    Raises:
+        ArtifactError: as `load`.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ArtifactError(f"no model: {path} does not exist. Train one, or put a model.tar.gz there.")
+    try:
+        document = json.loads(path.read_bytes())
+        if document["format"] != FORMAT:
+            raise ValueError(f"its format is {document['format']!r}, expected {FORMAT!r}")
+        version = int(document["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is not a model's manifest: {error}. {_TRAIN_AGAIN}") from error
+    if version > FORMAT_VERSION:
+        raise ArtifactError(
+            f"the model has format version {version}, written by a newer release; this one reads up to "
+            f"{FORMAT_VERSION}. Serve it with the image that trained it or a newer one."
+        )
+    try:
+        manifest = Manifest(**{name: document[name] for name in Manifest.__dataclass_fields__})
+        _check_fields(manifest)
+        _check_files(folder, document["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path} is damaged: {error!r}. {_TRAIN_AGAIN}") from error
+    return manifest
+
+
+def _check_fields(manifest: Manifest) -> None:
+    Metric(manifest.metric)
+    if manifest.predictor_type not in ("classifier", "regressor"):
+        raise ValueError(f"predictor_type is {manifest.predictor_type!r}, expected classifier or regressor")
+    for name in ("k", "nprobe", "dimension", "rows"):
+        value = getattr(manifest, name)
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number from 1")
+
+
+def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for name in FILES:
+        path, promised = folder / name, dict(files[name])
+        if not path.is_file():
+            raise ArtifactError(f"the model is not whole: {name} is missing. {_TRAIN_AGAIN}")
+        if (came := path.stat().st_size) != promised["bytes"]:
+            raise ArtifactError(f"{name} is damaged: expected {promised['bytes']} bytes, {came} came. {_TRAIN_AGAIN}")
+        if _describe(path) != promised:
+            raise ArtifactError(f"{name} is damaged: its SHA-256 is not the manifest's. {_TRAIN_AGAIN}")
+
+
+def _read_index(path: Path) -> faiss.Index:
+    try:
+        # Maps the vectors of a flat index into memory, which processes share; reads any other whole.
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise ArtifactError(
+            f"FAISS {faiss.__version__} cannot read {path.name}: {str(error).splitlines()[0]}. If a newer FAISS wrote "
+            "it (faiss_version in the manifest), serve it with that image."
+        ) from error

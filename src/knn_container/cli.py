@@ -1,0 +1,55 @@
+"""The commands `train` and `serve`."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from knn_container import cpu, logs, settings
+from knn_container.errors import UserError
+
+_EPILOG = "Environment:\n" + "\n".join(
+    f"  {row.variable:<32}{row.help}" + (f" Default: {row.default}." if row.default else "") for row in settings.TABLE
+)
+
+
+def main() -> NoReturn:
+    """Runs `knn-container train` or `knn-container serve`; without an argument, `train`."""
+    sys.exit(_run("knn-container", sys.argv[1:], None))
+
+
+def train() -> NoReturn:
+    """Runs `train`."""
+    sys.exit(_run("train", sys.argv[1:], "train"))
+
+
+def serve() -> NoReturn:
+    """Runs `serve`."""
+    sys.exit(_run("serve", sys.argv[1:], "serve"))
+
+
+def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
+    parser = argparse.ArgumentParser(
+        program,
+        description="Trains and serves k-nearest neighbours, in place of SageMaker's built-in k-NN.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if command is None:
+        parser.add_argument("command", nargs="?", choices=("train", "serve"), default="train")
+    options = parser.parse_args(arguments)
+    logs.configure()
+    try:
+        read = settings.read(os.environ)
+    except UserError as error:
+        parser.error(str(error))
+    # OpenMP reads its environment when FAISS is imported, so this comes first and the imports below.
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpu.budget()))
+    if (command or options.command) == "train":
+        from knn_container import training  # noqa: PLC0415
+
+        return training.main(read)
+    from knn_container.serving import server  # noqa: PLC0415
+
+    return server.main(read)

@@ -1,0 +1,140 @@
+"""`text/csv`: one row a line, comma-separated numbers, no header."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO, TextIOWrapper
+from itertools import islice
+from typing import BinaryIO
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from knn_container.batch import Batch, Float32Array, Float64Array, check_labels, check_width, finite_float32
+from knn_container.errors import FormatError
+
+NumberedLines = list[tuple[int, str]]
+
+
+def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encoding: str = "utf-8") -> Iterator[Batch]:
+    """Reads rows whose first column is the label, at most `batch_size` at a time.
+
+    Args:
+        stream: text up to its end; blank lines are passed over.
+        batch_size: rows in a batch.
+        width: features in a row; None takes the first row's.
+        encoding: the text's, by a name that Python knows.
+
+    Raises:
+        FormatError: text that is not numbers, or a row of another width; rows count from 1, one for each line.
+    """
+    lines = _numbered_lines(stream, encoding)
+    while block := list(islice(lines, batch_size)):
+        table = _decode(block, width, label_size=1)
+        with _rows_numbered(block):
+            check_labels(labels := table[:, 0].copy(), 0)
+            batch = Batch(finite_float32(table[:, 1:], 0), labels)
+        yield batch
+        width = batch.features.shape[1]
+
+
+def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: str = "utf-8") -> Float32Array:
+    """Decodes a request's rows.
+
+    Args:
+        body: the whole request.
+        width: features in a row.
+        label_size: columns in front of the features, which are dropped.
+        encoding: the text's.
+
+    Returns:
+        (n, width) features.
+
+    Raises:
+        FormatError: as `read_batches`.
+    """
+    block = list(_numbered_lines(BytesIO(body), encoding))
+    if not block:
+        raise FormatError("expected at least one row of numbers, an empty body came")
+    table = _decode(block, width, label_size)
+    with _rows_numbered(block):
+        return finite_float32(table[:, label_size:], 0)
+
+
+def encode(columns: Sequence[NDArray[np.generic]]) -> bytes:
+    """Writes one line a row, the columns side by side; numbers in their shortest exact form.
+
+    Args:
+        columns: (n, m) arrays with equal n.
+    """
+    return b"".join(b",".join(cells) + b"\n" for cells in zip(*map(_cells, columns), strict=True))
+
+
+def _cells(column: NDArray[np.generic]) -> list[bytes]:
+    text = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[2:-2].split(b"],[") if len(column) else []
+
+
+def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]]:
+    try:
+        text = TextIOWrapper(stream, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except LookupError as error:
+        raise FormatError(f"the encoding {encoding!r} is unknown") from error
+    number = 0
+    try:
+        for number, line in enumerate(text, 1):
+            if not line.isspace():
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise FormatError(f"the text is not {encoding}: {error.reason}", number + 1) from error
+
+
+def _decode(block: NumberedLines, width: int | None, label_size: int) -> Float64Array:
+    lines = [line for _, line in block]
+    try:
+        table = np.loadtxt(lines, dtype=np.float64, delimiter=",", comments=None, quotechar='"', ndmin=2)
+        if width is not None and table.shape[1] != width + label_size:
+            raise ValueError(f"{table.shape[1]} columns came")
+        if table.shape[1] <= label_size:
+            raise ValueError("there are no features")
+    except ValueError as error:
+        raise _explain(block, width, label_size, error) from error
+    return table
+
+
+@contextmanager
+def _rows_numbered(block: NumberedLines) -> Iterator[None]:
+    """Turns a place in the block into the line's number: lines can be blank."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(error.reason, block[error.row or 0][0]) from None
+
+
+def _explain(block: NumberedLines, width: int | None, label_size: int, cause: ValueError) -> FormatError:
+    """Finds the row that the fast parser refused."""
+    for number, line in block:
+        cells = line.strip().split(",")
+        for column, cell in enumerate(cells, 1):
+            if not _is_number(cell):
+                header = "; a header line is not allowed" if number == 1 else ""
+                return FormatError(f"column {column} is {cell.strip()[:40]!r}, expected a number{header}", number)
+        if len(cells) <= label_size:
+            return FormatError(
+                f"expected {label_size} label columns and at least one feature, {len(cells)} columns came",
+                number,
+            )
+        width = len(cells) - label_size if width is None else width
+        try:
+            check_width(len(cells) - label_size, width, number)
+        except FormatError as error:
+            return error
+    return FormatError(f"the rows cannot be read as numbers: {cause}", block[0][0])
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.strip().strip('"'))
+    except ValueError:
+        return False
+    return True

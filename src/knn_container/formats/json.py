@@ -1,0 +1,156 @@
+"""`application/json` and `application/jsonlines`: instances in, predictions out.
+
+The shapes of an instance are those of SageMaker's "Common Data Formats for Inference": `{"features": [...]}`,
+`{"data": {"features": [...]}}`, `{"data": {"features": {"values": [...]}}}` and the sparse form with `keys` and
+`shape`; one request may mix them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from knn_container.batch import Float32Array, check_width, finite_float32
+from knn_container.errors import FormatError
+from knn_container.formats.recordio import densify
+
+_SHAPES = (
+    'expected {"features": [numbers]}, {"data": {"features": {"values": [numbers]}}} or the latter with keys and shape'
+)
+
+
+def decode_request(body: bytes, width: int) -> Float32Array:
+    """Decodes `{"instances": [...]}`.
+
+    Args:
+        body: the whole request.
+        width: features in a row; sparse rows become dense.
+
+    Returns:
+        (n, width) features.
+
+    Raises:
+        FormatError: not JSON, or an instance that is not a row of `width` numbers; rows count from 1.
+    """
+    if not body.strip():
+        raise FormatError('expected {"instances": [...]}, an empty body came')
+    document = _loads(body, None)
+    instances = document.get("instances") if isinstance(document, dict) else None
+    if not isinstance(instances, list):
+        raise FormatError(f'expected {{"instances": [...]}}, {_describe(document)} came')
+    return _rows(instances, list(range(1, len(instances) + 1)), width, body)
+
+
+def decode_lines(body: bytes, width: int) -> Float32Array:
+    """Decodes one instance a line; blank lines are passed over.
+
+    Raises:
+        FormatError: as `decode_request`; rows count from 1, one for each line.
+    """
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    if not lines:
+        raise FormatError("expected one JSON instance a line, an empty body came")
+    instances = [_loads(line, number) for number, line in lines]
+    return _rows(instances, [number for number, _ in lines], width, body)
+
+
+def encode(columns: dict[str, NDArray[np.generic]]) -> bytes:
+    """Writes `{"predictions": [...]}`, one object a row with a key for each column.
+
+    Args:
+        columns: names, each with (n,) numbers or a sequence of n arrays.
+    """
+    return orjson.dumps({"predictions": _objects(columns)}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_lines(columns: dict[str, NDArray[np.generic]]) -> bytes:
+    """Writes one object a line, each ended by a newline."""
+    option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    return b"".join(orjson.dumps(row, option=option) for row in _objects(columns))
+
+
+def _objects(columns: dict[str, NDArray[np.generic]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _loads(text: bytes, row: int | None) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise FormatError(f"not JSON: {error}", row) from error
+
+
+def _rows(instances: list[Any], numbers: Sequence[int], width: int, body: bytes) -> Float32Array:
+    vectors = [_vector(instance, width, row) for instance, row in zip(instances, numbers, strict=True)]
+    for vector, row in zip(vectors, numbers, strict=True):
+        check_width(len(vector), width, row)
+    if not vectors:
+        return np.empty((0, width), np.float32)
+    table = _table(vectors, body)
+    if table is None:
+        for vector, row in zip(vectors, numbers, strict=True):
+            _check_numbers(vector, row)
+        table = np.array([[float(value) for value in vector] for vector in vectors])
+    try:
+        return finite_float32(table, 0)
+    except FormatError as error:
+        raise FormatError(error.reason, numbers[error.row or 0]) from None
+
+
+def _table(vectors: list[Any], body: bytes) -> NDArray[Any] | None:
+    """Makes (n, d) numbers in one step; None where a value may be something else."""
+    if b"true" in body or b"false" in body:  # numpy would read these as 1 and 0
+        return None
+    try:
+        table = np.array(vectors)
+    except ValueError:  # nested lists of unequal lengths
+        return None
+    return table if table.ndim == 2 and table.dtype.kind in "fiu" else None
+
+
+def _vector(instance: Any, width: int, row: int) -> Any:
+    """Finds the list of numbers in an instance, whatever its shape."""
+    if not isinstance(instance, dict):
+        raise FormatError(f"{_SHAPES}, {_describe(instance)} came", row)
+    features = instance.get("features")
+    if features is None and isinstance(instance.get("data"), dict):
+        features = instance["data"].get("features")
+    if isinstance(features, dict):
+        return _tensor(features, width, row)
+    if not isinstance(features, list):
+        raise FormatError(f"{_SHAPES}, {_describe(instance)} came", row)
+    return features
+
+
+def _tensor(tensor: dict[str, Any], width: int, row: int) -> Any:
+    values, keys, shape = tensor.get("values"), tensor.get("keys"), tensor.get("shape")
+    if not isinstance(values, list):
+        raise FormatError(f"{_SHAPES}, features without values came", row)
+    if not keys and (values or not shape):
+        return values
+    if not isinstance(keys or [], list) or not isinstance(shape, list) or not shape:
+        raise FormatError("a sparse instance needs keys, shape and values, each a list", row)
+    _check_numbers(values, row)
+    if not all(type(number) is int and number >= 0 for number in [*(keys or []), *shape]):
+        raise FormatError("the keys and the shape of a sparse instance are whole numbers from 0", row)
+    return densify(np.array(values, np.float64), keys or [], shape, width, row).tolist()
+
+
+def _check_numbers(values: list[Any], row: int) -> None:
+    for column, value in enumerate(values, 1):
+        if type(value) not in (int, float):
+            raise FormatError(f"feature {column} is {_describe(value)}, expected a number", row)
+
+
+def _describe(value: Any) -> str:
+    match value:
+        case dict():
+            return f"an object with the keys {', '.join(map(repr, value)) or 'none'}"[:120]
+        case list():
+            return f"a list of {len(value)}"
+        case None:
+            return "null"
+        case _:
+            return orjson.dumps(value).decode()[:60]

@@ -1,0 +1,247 @@
+"""`application/x-recordio-protobuf`: RecordIO frames that each hold one `aialgs.data.Record`.
+
+Framing as Apache MXNet's dmlc-core writes it (include/dmlc/recordio.h): a little-endian u32 magic, a u32 whose
+upper 3 bits are the part flag and whose lower 29 bits are the length, the payload, zeros up to a multiple of 4.
+A writer that finds the magic inside a payload cuts the record there and drops those 4 bytes; a reader puts them
+back between the parts. Lengths are trusted and the magic is never searched for, since SageMaker's own SDK writes
+payloads that hold it uncut. The record is documented in SageMaker's "Common Data Formats for Training".
+"""
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from itertools import islice
+from typing import BinaryIO
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from knn_container.batch import Batch, Float32Array, LabelArray, check_labels, check_width, finite_float32
+from knn_container.errors import FormatError
+from knn_container.formats.record_pb2 import Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
+
+MAGIC = b"\x0a\x23\xd7\xce"
+_HEADER = struct.Struct("<4sI")
+_LENGTH_BITS = 29
+_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_KEY = "values"
+
+Tensor = Float32Tensor | Float64Tensor | Int32Tensor
+
+
+def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterator[Batch]:
+    """Reads labelled rows, at most `batch_size` at a time.
+
+    Args:
+        stream: frames up to its end; sparse rows are made dense.
+        batch_size: rows in a batch.
+        width: features in a row; None takes the first row's.
+
+    Raises:
+        FormatError: broken framing, a record that cannot be parsed, or a row that does not fit; rows count from 1.
+    """
+    payloads = read_payloads(stream)
+    first_row = 1
+    while block := list(islice(payloads, batch_size)):
+        features, labels = _decode(block, first_row, width, labelled=True)
+        check_labels(labels, first_row)
+        batch = Batch(features, labels)
+        yield batch
+        width = batch.features.shape[1]
+        first_row += len(batch)
+
+
+def read_payloads(stream: BinaryIO) -> Iterator[bytes]:
+    """Takes the frames off a stream and joins the parts of each record.
+
+    Raises:
+        FormatError: a wrong magic, a part out of order, or an end in mid-record.
+    """
+    row = 1
+    parts: list[bytes] = []
+    while header := stream.read(_HEADER.size):
+        flag, part = _read_part(stream, header, row)
+        if (flag in (_WHOLE, _FIRST)) != (not parts):
+            raise FormatError(f"a part of a record is out of order (part flag {flag})", row)
+        parts.append(part)
+        if flag in (_WHOLE, _LAST):
+            yield parts[0] if flag == _WHOLE else MAGIC.join(parts)
+            parts.clear()
+            row += 1
+    if parts:
+        raise FormatError("the data end before the record's last part", row)
+
+
+def _read_part(stream: BinaryIO, header: bytes, row: int) -> tuple[int, bytes]:
+    if len(header) < _HEADER.size:
+        raise FormatError(f"the data end inside a frame's header, after {len(header)} of 8 bytes", row)
+    magic, flag_and_length = _HEADER.unpack(header)
+    if magic != MAGIC:
+        raise FormatError(
+            f"expected a RecordIO frame (magic {MAGIC.hex()}), {magic.hex()} came; is the content type right?",
+            row,
+        )
+    flag, length = flag_and_length >> _LENGTH_BITS, flag_and_length & ((1 << _LENGTH_BITS) - 1)
+    if flag > _LAST:
+        raise FormatError(f"the frame's part flag is {flag}, expected 0 to 3", row)
+    padded = length + -length % 4
+    part = stream.read(padded)
+    # Some writers leave out the padding behind the last frame.
+    if len(part) < length:
+        raise FormatError(f"the data end inside a record, after {len(part)} of {length} bytes", row)
+    return flag, part[:length]
+
+
+def decode_request(body: bytes, width: int) -> Float32Array:
+    """Decodes a request's rows: frames, or one bare record, as batch transform sends it.
+
+    Args:
+        body: the whole request.
+        width: features in a row; sparse rows become dense, labels are left unread.
+
+    Returns:
+        (n, width) features.
+
+    Raises:
+        FormatError: as `read_batches`.
+    """
+    if not body:
+        raise FormatError("expected at least one record, an empty body came")
+    payloads = list(read_payloads(BytesIO(body))) if body.startswith(MAGIC) else [body]
+    features, _ = _decode(payloads, 1, width, labelled=False)
+    return features
+
+
+def _decode(
+    payloads: Sequence[bytes], first_row: int, width: int | None, *, labelled: bool
+) -> tuple[Float32Array, LabelArray]:
+    """Decodes serialised records; where they are not `labelled`, there are no labels in the answer."""
+    features: list[NDArray[np.generic]] = []
+    labels: list[NDArray[np.generic]] = []
+    for row, payload in enumerate(payloads, first_row):
+        try:
+            record = Record.FromString(payload)
+        except DecodeError as error:
+            raise FormatError("the record is not an aialgs.data.Record protobuf message", row) from error
+        vector = _vector(_tensor(record.features, "feature", row), width, row)
+        width = len(vector) if width is None else width
+        check_width(len(vector), width, row)
+        features.append(vector)
+        if labelled:
+            labels.append(_label(record, row))
+    return finite_float32(np.stack(features), first_row), np.concatenate(labels or [np.empty(0, np.float32)])
+
+
+def _tensor(values: Mapping[str, Value], what: str, row: int) -> Tensor:
+    if _KEY not in values:
+        came = ", ".join(repr(key) for key in values) or "none"
+        raise FormatError(f"expected a {what} tensor under the key {_KEY!r}, keys that came: {came}", row)
+    value = values[_KEY]
+    match value.WhichOneof("value"):
+        case "float32_tensor":
+            return value.float32_tensor
+        case "float64_tensor":
+            return value.float64_tensor
+        case "int32_tensor":
+            return value.int32_tensor
+        case other:
+            raise FormatError(f"expected a {what} tensor of numbers, {other or 'nothing'} came", row)
+
+
+def _values(tensor: Tensor) -> NDArray[np.generic]:
+    if isinstance(tensor, Int32Tensor):
+        return np.fromiter(tensor.values, np.int32, len(tensor.values))
+    dtype = np.dtype("<f4" if isinstance(tensor, Float32Tensor) else "<f8")
+    if not tensor.values:
+        return np.empty(0, dtype)
+    # A tensor of values alone serialises to a tag, a length and the packed numbers: copying these is several times
+    # faster than iterating over them.
+    packed = type(tensor)(values=tensor.values) if tensor.keys or tensor.shape else tensor
+    return np.frombuffer(packed.SerializeToString()[-len(tensor.values) * dtype.itemsize :], dtype)
+
+
+def _vector(tensor: Tensor, width: int | None, row: int) -> NDArray[np.generic]:
+    values = _values(tensor)
+    if not tensor.keys and (len(values) or not tensor.shape):
+        return values
+    if not tensor.shape:
+        raise FormatError("the sparse tensor has keys but no shape", row)
+    return densify(values, tensor.keys, tensor.shape, width, row)
+
+
+def densify(
+    values: NDArray[np.generic], keys: Sequence[int], shape: Sequence[int], width: int | None, row: int
+) -> NDArray[np.generic]:
+    """Spreads a sparse row: `values` at the columns `keys`, zeros elsewhere.
+
+    Args:
+        values: (m,) numbers.
+        keys: m columns, counted from 0.
+        shape: (d) or, as SageMaker's Spark library writes it, (1, d).
+        width: features in a row, checked before any memory is taken; None takes what the shape says.
+        row: the row's number, for errors.
+
+    Raises:
+        FormatError: keys and values that do not pair, a key outside the shape, or a shape of more than one row.
+    """
+    if len(shape) > 2 or (len(shape) == 2 and shape[0] != 1):
+        raise FormatError(f"expected the shape of one row, {list(shape)} came", row)
+    check_width(shape[-1], width, row)
+    width = shape[-1]
+    if len(keys) != len(values):
+        raise FormatError(f"the sparse tensor has {len(keys)} keys and {len(values)} values", row)
+    if len(keys) and not 0 <= min(keys) <= max(keys) < width:
+        raise FormatError(f"a key of the sparse tensor is outside its {width} columns", row)
+    dense = np.zeros(width, values.dtype)
+    dense[np.asarray(keys, dtype=np.int64)] = values
+    return dense
+
+
+def _label(record: Record, row: int) -> NDArray[np.generic]:
+    values = _values(_tensor(record.label, "label", row))
+    if len(values) != 1:
+        raise FormatError(f"expected one label, {len(values)} came", row)
+    return values
+
+
+def frame(payload: bytes) -> bytes:
+    """Frames one record as a single part: SageMaker's SDK reads no others."""
+    return b"".join((_HEADER.pack(MAGIC, len(payload)), payload, bytes(-len(payload) % 4)))
+
+
+def encode(features: NDArray[np.floating], labels: NDArray[np.floating] | None = None) -> bytes:
+    """Encodes rows as dense float tensors, as SageMaker's SDK writes them.
+
+    Args:
+        features: (n, d) float32 or float64.
+        labels: (n,) float32 or float64; None writes records without a label.
+    """
+    return b"".join(
+        frame(
+            Record(
+                features={_KEY: _value(row)},
+                label={_KEY: _value(labels[i : i + 1])} if labels is not None else None,
+            ).SerializeToString()
+        )
+        for i, row in enumerate(features)
+    )
+
+
+def encode_answers(columns: Iterable[tuple[str, Iterable[NDArray[np.floating]]]]) -> bytes:
+    """Encodes one record a row, whose label map holds a float tensor for each named column.
+
+    Args:
+        columns: names, each with the rows' (m,) float32 or float64 values.
+    """
+    names, values = zip(*columns, strict=True)
+    return b"".join(
+        frame(Record(label={name: _value(value) for name, value in zip(names, row, strict=True)}).SerializeToString())
+        for row in zip(*values, strict=True)
+    )
+
+
+def _value(numbers: NDArray[np.floating]) -> Value:
+    if numbers.dtype == np.float32:
+        return Value(float32_tensor=Float32Tensor(values=numbers.tolist()))
+    return Value(float64_tensor=Float64Tensor(values=numbers.tolist()))

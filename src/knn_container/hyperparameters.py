@@ -1,0 +1,200 @@
+"""The hyperparameters: one table that validates them, documents them and describes them to SageMaker."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from knn_container.errors import UserError
+from knn_container.index import FLAT, IVF_FLAT, IVF_PQ, IndexSpec
+from knn_container.metric import Metric
+
+AUTO = "auto"
+PQ_M = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
+_WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+# What the platform, its SDKs and the built-in's own defaults add; it has no meaning here.
+_IGNORED = re.compile(r"_.*|sagemaker_.*|epochs")
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One row of the table.
+
+    Attributes:
+        name: as in `hyperparameters.json`.
+        allowed: the range or the choices, as errors and the README print them.
+        parse: turns the text into a value; raises ValueError where it is not of the right type.
+        accepts: whether a value is in the range.
+        default: None where the hyperparameter is required or has no default.
+        required: whether it must be given.
+        help: one sentence.
+    """
+
+    name: str
+    allowed: str
+    parse: Callable[[str], Any]
+    accepts: Callable[[Any], bool]
+    help: str
+    default: Any = None
+    required: bool = False
+
+
+def _whole(text: str) -> int:
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _whole_or_auto(text: str) -> int | str:
+    return AUTO if text == AUTO else _whole(text)
+
+
+def _number(name: str, help_: str, *, low: int = 1, high: int | None = None, **options: Any) -> Hyperparameter:
+    allowed = f"[{low}, {high}]" if high is not None else f"[{low}, +inf)"
+    return Hyperparameter(name, allowed, _whole, lambda v: low <= v and (high is None or v <= high), help_, **options)
+
+
+def _number_or_auto(name: str, help_: str) -> Hyperparameter:
+    return Hyperparameter(name, "auto or [1, +inf)", _whole_or_auto, lambda v: v == AUTO or v >= 1, help_, default=AUTO)
+
+
+def _choice(name: str, choices: tuple[Any, ...], help_: str, **options: Any) -> Hyperparameter:
+    allowed = f"[{', '.join(map(str, choices))}]"
+    parse = _whole if isinstance(choices[0], int) else str
+    return Hyperparameter(name, allowed, parse, lambda v: v in choices, help_, **options)
+
+
+TABLE: tuple[Hyperparameter, ...] = (
+    _number_or_auto("feature_dim", "The number of features; `auto` takes it from the data."),
+    _number("k", "The number of neighbours.", high=1024, required=True),
+    _choice(
+        "predictor_type",
+        ("classifier", "regressor"),
+        "`classifier` predicts the most frequent label, `regressor` the mean.",
+        required=True,
+    ),
+    _number("sample_size", "How many rows of the training data to keep.", required=True),
+    _choice("dimension_reduction_type", ("none", "sign", "fjlt"), "Not available yet.", default="none"),
+    _number("dimension_reduction_target", "Not available yet."),
+    _choice("index_type", (FLAT, IVF_FLAT, IVF_PQ), "The FAISS index.", default=FLAT),
+    _choice(
+        "index_metric",
+        tuple(metric.value for metric in Metric),
+        "What makes rows near; `faiss.IVFPQ` takes `L2` alone.",
+        default=Metric.L2.value,
+    ),
+    _number_or_auto(
+        "faiss_index_ivf_nlists",
+        "Inverted lists of `faiss.IVFFlat` and `faiss.IVFPQ`; `auto` is the square root of the rows held.",
+    ),
+    _choice("faiss_index_pq_m", PQ_M, "Bytes of a row's code in `faiss.IVFPQ`, which requires it."),
+    _number("_faiss_index_nprobe", "Inverted lists that a query looks into.", default=5),
+    _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", default=5000),
+    _number("seed", "Seed of the sample and of the index's k-means.", low=0, high=2**31 - 1, default=0),
+)
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Values that have passed every check; the fields are those of the table."""
+
+    k: int
+    predictor_type: str
+    sample_size: int
+    feature_dim: int | None
+    index_type: str
+    index_metric: Metric
+    nlist: int | None
+    pq_m: int | None
+    nprobe: int
+    mini_batch_size: int
+    seed: int
+
+    @property
+    def index_spec(self) -> IndexSpec:
+        """What the index is built from."""
+        return IndexSpec(self.index_type, self.index_metric, self.nlist, self.pq_m, self.seed)
+
+
+def parse(given: Mapping[str, Any]) -> Hyperparameters:
+    """Checks hyperparameters.
+
+    Args:
+        given: names and values as SageMaker delivers them, all text; one level of JSON quotes is taken off.
+
+    Raises:
+        UserError: names every mistake at once.
+    """
+    values, mistakes = _read(given)
+    mistakes += _contradictions(values, given)
+    if mistakes:
+        raise UserError(" ".join(mistakes))
+    return Hyperparameters(
+        k=values["k"],
+        predictor_type=values["predictor_type"],
+        sample_size=values["sample_size"],
+        feature_dim=None if values["feature_dim"] == AUTO else values["feature_dim"],
+        index_type=values["index_type"],
+        index_metric=Metric(values["index_metric"]),
+        nlist=None if values["faiss_index_ivf_nlists"] == AUTO else values["faiss_index_ivf_nlists"],
+        pq_m=values["faiss_index_pq_m"],
+        nprobe=values["_faiss_index_nprobe"],
+        mini_batch_size=values["mini_batch_size"],
+        seed=values["seed"],
+    )
+
+
+def _read(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    known = {row.name for row in TABLE}
+    mistakes = [
+        f"Extraneous hyperparameter found: {name}."
+        for name in given
+        if name not in known and not _IGNORED.fullmatch(name)
+    ]
+    values: dict[str, Any] = {}
+    for row in TABLE:
+        values[row.name] = row.default
+        text = _unquoted(given.get(row.name))
+        if text is None:
+            if row.required:
+                mistakes.append(f"Missing required hyperparameter: {row.name}.")
+            continue
+        try:
+            value = row.parse(text)
+        except ValueError:
+            mistakes.append(f"Hyperparameter {row.name}: could not parse value {text[:40]!r}, expected {row.allowed}.")
+            continue
+        if row.accepts(value):
+            values[row.name] = value
+        else:
+            mistakes.append(f"Hyperparameter {row.name}: {text[:40]} is not in {row.allowed}.")
+    return values, mistakes
+
+
+def _unquoted(value: Any) -> str | None:
+    """SDKs write a text as `classifier` or, JSON-quoted once more, as `"classifier"`."""
+    if value is None:
+        return None
+    text = str(value).strip()
+    if text.startswith('"') and text.endswith('"') and len(text) > 1:
+        text = str(json.loads(text)).strip()
+    return text
+
+
+def _contradictions(values: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    mistakes = []
+    is_pq = values["index_type"] == IVF_PQ
+    if is_pq and values["index_metric"] != Metric.L2:
+        mistakes.append(f"Hyperparameter index_metric: {IVF_PQ} takes L2 alone, {values['index_metric']} came.")
+    if is_pq and "faiss_index_pq_m" not in given:
+        mistakes.append(f"Missing required hyperparameter: faiss_index_pq_m, which {IVF_PQ} needs.")
+    if "faiss_index_pq_m" in given and not is_pq:
+        mistakes.append(f"Hyperparameter 'faiss_index_pq_m' should only be set when 'index_type' = '{IVF_PQ}'.")
+    if values["dimension_reduction_type"] != "none":
+        mistakes.append("Hyperparameter dimension_reduction_type: dimension reduction is not available yet.")
+    elif "dimension_reduction_target" in given:
+        mistakes.append(
+            "Hyperparameter 'dimension_reduction_target' should only be set when 'dimension_reduction_type' is set."
+        )
+    return mistakes

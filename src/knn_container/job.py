@@ -1,0 +1,132 @@
+"""A training job as SageMaker lays it out below `/opt/ml`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from knn_container import artifact, hyperparameters
+from knn_container.channels import Channel, open_channel
+from knn_container.errors import TrainingError, UserError
+from knn_container.hyperparameters import Hyperparameters
+
+_FAILURE_LENGTH = 1023  # SageMaker shows the first 1,024 characters
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the job is to do.
+
+    Attributes:
+        host: this host's name.
+        hyperparameters: checked.
+        given: the hyperparameters as they came.
+        train: the channel to sample.
+        test: the channel to score, if there is one.
+    """
+
+    host: str
+    hyperparameters: Hyperparameters
+    given: dict[str, str]
+    train: Channel
+    test: Channel | None
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a job's files are, below `base`."""
+
+    base: Path
+
+    @property
+    def config(self) -> Path:
+        """The platform's JSON files."""
+        return self.base / "input" / "config"
+
+    @property
+    def data(self) -> Path:
+        """One folder a channel."""
+        return self.base / "input" / "data"
+
+    @property
+    def model(self) -> Path:
+        """The model."""
+        return self.base / "model"
+
+    @property
+    def archive(self) -> Path:
+        """The model, packed."""
+        return self.base / "output" / "model.tar.gz"
+
+    @property
+    def failure(self) -> Path:
+        """Why the job failed."""
+        return self.base / "output" / "failure"
+
+
+def read(folders: Folders) -> Job:
+    """Reads `hyperparameters.json`, `inputdataconfig.json` and `resourceconfig.json`.
+
+    The latter two may be missing, as where a person runs the container: the channels are then the folders below
+    `input/data`.
+
+    Raises:
+        UserError: names every mistake in the hyperparameters, or the channel that is missing or cannot be read.
+    """
+    given = _read_json(folders.config / "hyperparameters.json")
+    if given is None:
+        raise UserError(f"{folders.config / 'hyperparameters.json'} does not exist: it holds the hyperparameters.")
+    checked = hyperparameters.parse(given)
+    channels = _read_json(folders.config / "inputdataconfig.json")
+    if channels is None:
+        channels = {name: {} for name in ("train", "test") if (folders.data / name).is_dir()}
+    if "train" not in channels:
+        raise UserError(f"Missing required channel: train. Channels that came: {', '.join(channels) or 'none'}.")
+    resources = _read_json(folders.config / "resourceconfig.json") or {}
+    hosts = resources.get("hosts", [])
+    if len(hosts) > 1:
+        raise UserError(f"Training on {len(hosts)} hosts is not available yet: use one instance.")
+    opened = {
+        name: open_channel(name, channels[name] or {}, folders.data / name)
+        for name in ("train", "test")
+        if name in channels
+    }
+    return Job(
+        host=resources.get("current_host", "algo-1"),
+        hyperparameters=checked,
+        given={name: str(value) for name, value in sorted(given.items())},
+        train=opened["train"],
+        test=opened.get("test"),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected a JSON object, {type(document).__name__} came.")
+    return document
+
+
+def write_failure(folders: Folders, error: TrainingError) -> None:
+    """Writes the failure file, with what to mend first if not all fits.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = f"{error.label}: {error}"
+    if len(text) > _FAILURE_LENGTH:
+        text = text[: _FAILURE_LENGTH - 20] + " … (more in the log)"
+    folders.failure.parent.mkdir(parents=True, exist_ok=True)
+    folders.failure.write_text(text)
+
+
+def clear(folders: Folders) -> None:
+    """Removes what an earlier job left, so that a failure cannot be taken for a success."""
+    folders.failure.unlink(missing_ok=True)
+    folders.archive.unlink(missing_ok=True)
+    artifact.remove(folders.model)
