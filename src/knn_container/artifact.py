@@ -19,8 +19,6 @@ from knn_container.batch import Int64Array, LabelArray
 from knn_container.errors import ArtifactError
 from knn_container.metric import Metric
 from knn_container.model import Model
-from knn_container.search import search_for
-from knn_container.voting import vote_for
 
 FORMAT = "knn-container"
 FORMAT_VERSION = 1
@@ -123,15 +121,14 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     ):
         if came != expected:
             raise ArtifactError(f"{MANIFEST} promises {expected} as the {what}, {came} came. {_TRAIN_AGAIN}")
-    metric = Metric(manifest.metric)
     model = Model(
-        dimension=manifest.dimension,
+        index,
+        labels,
+        ids,
+        metric=Metric(manifest.metric),
+        nprobe=manifest.nprobe,
         k=manifest.k,
-        search=search_for(index, metric, manifest.nprobe),
-        vote=vote_for(manifest.predictor_type, labels),
-        labels=labels,
-        ids=ids,
-        is_similarity=metric.is_similarity,
+        predictor_type=manifest.predictor_type,
     )
     return model, manifest
 

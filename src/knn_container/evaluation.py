@@ -4,7 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from knn_container.batch import Float64Array, LabelArray
+from knn_container.batch import LabelArray
+from knn_container.voting import FloatArray
 
 
 class ClassifierScore:
@@ -16,10 +17,10 @@ class ClassifierScore:
         self._actual: Counter[float] = Counter()
         self._predicted: Counter[float] = Counter()
 
-    def add(self, labels: LabelArray, predictions: Float64Array) -> None:
+    def add(self, labels: LabelArray, predictions: FloatArray) -> None:
         """Counts (n,) labels and what was predicted for them."""
         self.rows += len(labels)
-        actual = labels.astype(np.float64)
+        actual, predictions = labels.astype(np.float64), predictions.astype(np.float64)
         for counter, values in (
             (self._right, actual[actual == predictions]),
             (self._actual, actual),
@@ -44,7 +45,7 @@ class RegressorScore:
         self.rows = 0
         self._squares = 0.0
 
-    def add(self, labels: LabelArray, predictions: Float64Array) -> None:
+    def add(self, labels: LabelArray, predictions: FloatArray) -> None:
         """Counts (n,) labels and what was predicted for them."""
         self.rows += len(labels)
         self._squares += float(np.square(labels.astype(np.float64) - predictions).sum())

@@ -8,7 +8,7 @@ from types import FrameType
 
 import faiss
 
-from knn_container import archive, artifact, index, job, voting
+from knn_container import archive, artifact, index, job
 from knn_container.artifact import Manifest
 from knn_container.channels import Channel
 from knn_container.errors import AlgorithmError, PlatformError, TrainingError, UserError
@@ -17,7 +17,6 @@ from knn_container.hyperparameters import Hyperparameters
 from knn_container.job import Folders, Job
 from knn_container.model import Model
 from knn_container.sampling import BottomK, Sample
-from knn_container.search import search_for
 from knn_container.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -107,13 +106,13 @@ def _build_and_save(task: Job, sample: Sample, folders: Folders) -> Model:
     artifact.save(folders.model, manifest, built, sample.labels, sample.ids)
     log.info("The model is complete: %s", folders.model)
     return Model(
-        dimension=width,
+        built,
+        sample.labels,
+        sample.ids,
+        metric=options.index_metric,
+        nprobe=options.nprobe,
         k=options.k,
-        search=search_for(built, options.index_metric, options.nprobe),
-        vote=voting.vote_for(options.predictor_type, sample.labels),
-        labels=sample.labels,
-        ids=sample.ids,
-        is_similarity=options.index_metric.is_similarity,
+        predictor_type=options.predictor_type,
     )
 
 

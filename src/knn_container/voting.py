@@ -5,6 +5,16 @@ from numpy.typing import NDArray
 
 from knn_container.batch import Float64Array, Int64Array, LabelArray
 
+FloatArray = NDArray[np.float32 | np.float64]
+FloatType = np.dtype[np.float32] | np.dtype[np.float64]
+
+
+def answer_type(labels: LabelArray) -> FloatType:
+    """The type in which labels are answered: float32 where it holds each of them exactly, else float64."""
+    with np.errstate(over="ignore"):
+        exact = np.array_equal(labels.astype(np.float32).astype(np.float64), labels.astype(np.float64))
+    return np.dtype(np.float32) if exact else np.dtype(np.float64)
+
 
 class MajorityVote:
     """The label that most neighbours have; among equals the smallest, as scikit-learn decides.
@@ -14,14 +24,15 @@ class MajorityVote:
     """
 
     def __init__(self, labels: LabelArray) -> None:
-        self._classes, codes = np.unique(labels, return_inverse=True)
+        classes, codes = np.unique(labels, return_inverse=True)
+        self._classes: NDArray[np.float32 | np.float64] = np.asarray(classes, answer_type(labels))
         self._codes = codes.astype(np.int32)
 
-    def __call__(self, rows: Int64Array) -> Float64Array:
-        """Predicts (m,) float64 from (m, k) row numbers, where -1 stands for no neighbour."""
+    def __call__(self, rows: Int64Array) -> FloatArray:
+        """Predicts (m,) labels in their answer type from (m, k) row numbers, where -1 stands for no neighbour."""
         votes = np.where(rows >= 0, self._codes[rows], np.int32(-1))
         votes.sort(axis=1)
-        return self._classes[_first_mode(votes)].astype(np.float64)
+        return self._classes[_first_mode(votes)]
 
 
 def _first_mode(votes: NDArray[np.int32]) -> NDArray[np.int32]:

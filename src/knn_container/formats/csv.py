@@ -61,18 +61,17 @@ def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: st
         return finite_float32(table[:, label_size:], 0)
 
 
-def encode(columns: Sequence[NDArray[np.generic]]) -> bytes:
-    """Writes one line a row, the columns side by side; numbers in their shortest exact form.
+def encode(columns: Sequence[Sequence[NDArray[np.generic]]]) -> bytes:
+    """Writes one line a row; numbers in their shortest exact form.
 
     Args:
-        columns: (n, m) arrays with equal n.
+        columns: each has an array for every row; a row's arrays are written side by side.
     """
-    return b"".join(b",".join(cells) + b"\n" for cells in zip(*map(_cells, columns), strict=True))
+    return b"".join(b",".join(map(_cells, row)) + b"\n" for row in zip(*columns, strict=True))
 
 
-def _cells(column: NDArray[np.generic]) -> list[bytes]:
-    text = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)
-    return text[2:-2].split(b"],[") if len(column) else []
+def _cells(numbers: NDArray[np.generic]) -> bytes:
+    return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ The shapes of an instance are those of SageMaker's "Common Data Formats for Infe
 `shape`; one request may mix them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from knn_container.batch import Float32Array, check_width, finite_float32
 from knn_container.errors import FormatError
 from knn_container.formats.recordio import densify
+
+# A name for each column, with one number or one array for every row.
+Columns = Mapping[str, Sequence[np.generic | NDArray[np.generic]]]
 
 _SHAPES = (
     'expected {"features": [numbers]}, {"data": {"features": {"values": [numbers]}}} or the latter with keys and shape'
@@ -56,22 +59,27 @@ def decode_lines(body: bytes, width: int) -> Float32Array:
     return _rows(instances, [number for number, _ in lines], width, body)
 
 
-def encode(columns: dict[str, NDArray[np.generic]]) -> bytes:
+def encode(columns: Columns) -> bytes:
     """Writes `{"predictions": [...]}`, one object a row with a key for each column.
 
     Args:
-        columns: names, each with (n,) numbers or a sequence of n arrays.
+        columns: one number or one array for every row, by name.
     """
     return orjson.dumps({"predictions": _objects(columns)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_lines(columns: dict[str, NDArray[np.generic]]) -> bytes:
+def encode_lines(columns: Columns) -> bytes:
     """Writes one object a line, each ended by a newline."""
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     return b"".join(orjson.dumps(row, option=option) for row in _objects(columns))
 
 
-def _objects(columns: dict[str, NDArray[np.generic]]) -> list[dict[str, Any]]:
+def encode_error(status: int, reason: str) -> bytes:
+    """Writes an error's body."""
+    return orjson.dumps({"error": reason, "status": status})
+
+
+def _objects(columns: Columns) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -8,7 +8,7 @@ payloads that hold it uncut. The record is documented in SageMaker's "Common Dat
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from itertools import islice
 from typing import BinaryIO
@@ -228,20 +228,19 @@ def encode(features: NDArray[np.floating], labels: NDArray[np.floating] | None =
     )
 
 
-def encode_answers(columns: Iterable[tuple[str, Iterable[NDArray[np.floating]]]]) -> bytes:
-    """Encodes one record a row, whose label map holds a float tensor for each named column.
+def encode_answers(columns: Mapping[str, Sequence[NDArray[np.generic]]]) -> bytes:
+    """Encodes one record a row, whose label map holds a float tensor for each column.
 
     Args:
-        columns: names, each with the rows' (m,) float32 or float64 values.
+        columns: (m,) float32 or float64 values for every row, by name.
     """
-    names, values = zip(*columns, strict=True)
     return b"".join(
-        frame(Record(label={name: _value(value) for name, value in zip(names, row, strict=True)}).SerializeToString())
-        for row in zip(*values, strict=True)
+        frame(Record(label={name: _value(value) for name, value in zip(columns, row, strict=True)}).SerializeToString())
+        for row in zip(*columns.values(), strict=True)
     )
 
 
-def _value(numbers: NDArray[np.floating]) -> Value:
+def _value(numbers: NDArray[np.generic]) -> Value:
     if numbers.dtype == np.float32:
         return Value(float32_tensor=Float32Tensor(values=numbers.tolist()))
     return Value(float64_tensor=Float64Tensor(values=numbers.tolist()))
