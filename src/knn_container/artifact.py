@@ -15,10 +15,12 @@ from typing import Any
 import faiss
 import numpy as np
 
-from knn_container.batch import Int64Array, LabelArray
+from knn_container.batch import IdArray, LabelArray
 from knn_container.errors import ArtifactError
 from knn_container.metric import Metric
-from knn_container.model import Model
+from knn_container.model import Model, ModelOptions
+from knn_container.reduction import Reduction
+from knn_container.voting import Aggregation, Weights
 
 FORMAT = "knn-container"
 FORMAT_VERSION = 1
@@ -35,31 +37,59 @@ class Manifest:
     """What `manifest.json` says beside the format and the files' checksums.
 
     Attributes:
-        k: neighbours that vote; may be edited after training.
-        predictor_type: `classifier` or `regressor`; may be edited after training.
+        options: how the model predicts; `k`, `predictor_type`, `nprobe`, `weights` and `aggregation` may be edited
+            after training.
         index_type: the FAISS index.
-        metric: `L2`, `INNER_PRODUCT` or `COSINE`.
-        nprobe: inverted lists that a query looks into.
-        dimension: features of a row.
         rows: rows in the index.
         rows_read: rows that they were sampled from.
+        stopped_early: whether SIGTERM ended the reading before the channel's end.
         label_type: numpy's name of the labels' type.
         hyperparameters: as they were given.
     """
 
-    k: int
-    predictor_type: str
+    options: ModelOptions
     index_type: str
-    metric: str
-    nprobe: int
-    dimension: int
     rows: int
     rows_read: int
+    stopped_early: bool
     label_type: str
     hyperparameters: dict[str, str]
 
+    def document(self) -> dict[str, Any]:
+        """The manifest as JSON holds it, the options beside the other fields."""
+        document = asdict(self)
+        options: dict[str, Any] = document.pop("options")
+        return options | document
 
-def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArray, ids: Int64Array) -> None:
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Manifest":
+        """Reads what `document` gave.
+
+        Raises:
+            KeyError: a field is missing.
+            ValueError: a field has a value that it cannot have.
+        """
+        for name in ("dimension", "k", "nprobe", "rows"):
+            if type(document[name]) is not int or document[name] < 1:
+                raise ValueError(f"{name} is {document[name]!r}, expected a whole number from 1")
+        if document["predictor_type"] not in ("classifier", "regressor"):
+            raise ValueError(f"predictor_type is {document['predictor_type']!r}, expected classifier or regressor")
+        reduction = document["reduction"]
+        options = ModelOptions(
+            dimension=document["dimension"],
+            k=document["k"],
+            predictor_type=document["predictor_type"],
+            metric=Metric(document["metric"]),
+            nprobe=document["nprobe"],
+            weights=Weights(document["weights"]),
+            aggregation=Aggregation(document["aggregation"]),
+            reduction=Reduction(**reduction) if reduction else None,
+        )
+        others = {name: document[name] for name in cls.__dataclass_fields__ if name != "options"}
+        return cls(options, **others)
+
+
+def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArray, ids: IdArray) -> None:
     """Writes a model.
 
     Raises:
@@ -75,7 +105,7 @@ def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArra
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "faiss_version": faiss.__version__,
-            **asdict(manifest),
+            **manifest.document(),
             "files": {name: _describe(folder / name) for name in FILES},
         }
         part = folder / f"{MANIFEST}.part"
@@ -112,25 +142,18 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     manifest = read_manifest(folder)
     index = _read_index(folder / INDEX)
     labels: LabelArray = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False)
-    ids: Int64Array = np.load(folder / IDS, mmap_mode="r", allow_pickle=False)
+    ids: IdArray = np.load(folder / IDS, mmap_mode="r", allow_pickle=False)
+    options = manifest.options
+    reduction = options.reduction
     for what, came, expected in (
-        ("dimension of the index", index.d, manifest.dimension),
-        ("rows of the index", index.ntotal, manifest.rows),
-        ("number of labels", len(labels), manifest.rows),
-        ("number of row ids", len(ids), manifest.rows),
+        ("index has {} columns", index.d, reduction.target if reduction else max(index.d, options.dimension)),
+        ("index has {} rows", index.ntotal, manifest.rows),
+        ("model has {} labels", len(labels), manifest.rows),
+        ("model has {} row ids", len(ids), manifest.rows),
     ):
         if came != expected:
-            raise ArtifactError(f"{MANIFEST} promises {expected} as the {what}, {came} came. {_TRAIN_AGAIN}")
-    model = Model(
-        index,
-        labels,
-        ids,
-        metric=Metric(manifest.metric),
-        nprobe=manifest.nprobe,
-        k=manifest.k,
-        predictor_type=manifest.predictor_type,
-    )
-    return model, manifest
+            raise ArtifactError(f"the {what.format(came)}, {MANIFEST} promises {expected}. {_TRAIN_AGAIN}")
+    return Model(index, labels, ids, options), manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -155,24 +178,13 @@ def read_manifest(folder: Path) -> Manifest:
             f"{FORMAT_VERSION}. Serve it with the image that trained it or a newer one."
         )
     try:
-        manifest = Manifest(**{name: document[name] for name in Manifest.__dataclass_fields__})
-        _check_fields(manifest)
+        manifest = Manifest.from_document(document)
         _check_files(folder, document["files"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise
         raise ArtifactError(f"{path} is damaged: {error!r}. {_TRAIN_AGAIN}") from error
     return manifest
-
-
-def _check_fields(manifest: Manifest) -> None:
-    Metric(manifest.metric)
-    if manifest.predictor_type not in ("classifier", "regressor"):
-        raise ValueError(f"predictor_type is {manifest.predictor_type!r}, expected classifier or regressor")
-    for name in ("k", "nprobe", "dimension", "rows"):
-        value = getattr(manifest, name)
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number from 1")
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

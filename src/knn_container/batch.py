@@ -1,6 +1,6 @@
 """Rows as every reader gives them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,48 @@ Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+IdArray = NDArray[np.int64 | np.str_]
 LabelArray = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """n rows of which only some columns are stored, the others being zero.
+
+    Attributes:
+        values: (m,) float32, row after row, all finite.
+        columns: (m,) int64, each value's column.
+        starts: (n + 1) int64, where each row begins in `values`.
+        width: d.
+    """
+
+    values: Float32Array
+    columns: Int64Array
+    starts: Int64Array
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return len(self), self.width
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, rows: Int64Array) -> "SparseRows":
+        lengths = np.diff(self.starts)[rows]
+        starts = np.concatenate(([0], np.cumsum(lengths)))
+        stored = np.repeat(self.starts[rows] - starts[:-1], lengths) + np.arange(starts[-1])
+        return SparseRows(self.values[stored], self.columns[stored], starts, self.width)
+
+    def dense(self) -> Float32Array:
+        """Spreads the rows to (n, d)."""
+        rows = np.zeros(self.shape, np.float32)
+        rows[np.repeat(np.arange(len(self)), np.diff(self.starts)), self.columns] = self.values
+        return rows
+
+
+Features = Float32Array | SparseRows
 
 
 @dataclass(frozen=True)
@@ -19,18 +60,25 @@ class Batch:
     """Consecutive labelled rows of one file.
 
     Attributes:
-        features: (n, d) float32, all finite.
+        features: (n, d), all finite.
         labels: (n,) in the type that the file gives them, all finite.
+        uids: the rows' own names, where the file gives them; empty where it names none.
     """
 
-    features: Float32Array
+    features: Features
     labels: LabelArray
+    uids: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.labels)
 
 
-def finite_float32(values: NDArray[np.floating] | NDArray[np.integer], first_row: int) -> Float32Array:
+def dense(features: Features) -> Float32Array:
+    """The rows as (n, d) float32."""
+    return features.dense() if isinstance(features, SparseRows) else features
+
+
+def finite_float32(values: NDArray[np.floating | np.integer], first_row: int) -> Float32Array:
     """Rounds (n, d) numbers to float32.
 
     Raises:

@@ -1,37 +1,71 @@
-"""The channels of a training job: which files there are, and the rows in them."""
+"""The channels of a training job: which files or pipes there are, and the rows in them."""
 
+import gzip
 import os
-from collections.abc import Iterator, Mapping
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 from knn_container.batch import Batch
 from knn_container.errors import FormatError, UserError
 from knn_container.formats import csv, mediatype, recordio
 from knn_container.formats.mediatype import MediaType
 
+_BUFFER = 1 << 20
+_GZIP = b"\x1f\x8b"
+_PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
+
+Decode = Callable[[BinaryIO, int, int | None], Iterator[Batch]]
+
+
+class Channel(Protocol):
+    """Where rows come from."""
+
+    @property
+    def name(self) -> str:
+        """`train` or `test`."""
+
+    def files(self) -> list[str]:
+        """The names of what there is to read, in data order.
+
+        Raises:
+            UserError: there is nothing.
+        """
+
+    def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
+        """Reads one of the files.
+
+        Args:
+            file: as `files` names it.
+            batch_size: rows in a batch.
+            width: features in a row; None takes the first row's.
+
+        Raises:
+            UserError: names the file and the row that cannot be read.
+        """
+
 
 @dataclass(frozen=True)
-class Channel:
-    """One channel in File mode.
+class FileChannel:
+    """A folder of files, whole (File mode) or fetched as they are read (FastFile mode).
 
     Attributes:
         name: `train` or `test`.
-        folder: where its files are.
-        content_type: what they hold.
+        folder: where the files are; it is only read.
+        decode: reads one of them.
     """
 
     name: str
     folder: Path
-    content_type: MediaType
+    decode: Decode
 
     def files(self) -> list[str]:
-        """The paths of the files below the folder, in bytewise order; hidden ones and those after `_` are left out.
-
-        Raises:
-            UserError: there are none.
-        """
+        """The paths below the folder in bytewise order; names that begin with `.` or `_` are left out."""
         found = [
             (Path(folder) / name).relative_to(self.folder).as_posix()
             for folder, _, names in os.walk(self.folder, followlinks=True)
@@ -42,45 +76,105 @@ class Channel:
             raise UserError(f"The channel {self.name!r} has no files: {self.folder} is empty or does not exist.")
         return sorted(visible, key=os.fsencode)
 
-    def batches(self, path: str, batch_size: int, width: int | None) -> Iterator[Batch]:
-        """Reads one of the files.
+    def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
+        """Reads one of the files; one that gzip has packed is unpacked on the way."""
+        with _located(self.name, file), BufferedReader(FileIO(self.folder / file), _BUFFER) as stream:
+            yield from self.decode(_unpacked(stream), batch_size, width)
 
-        Args:
-            path: as `files` gives it.
-            batch_size: rows in a batch.
-            width: features in a row; None takes the first row's.
 
-        Raises:
-            UserError: names the file and the row that cannot be read.
-        """
-        try:
-            with (self.folder / path).open("rb", buffering=1 << 20) as stream:
-                if self.content_type.name == mediatype.CSV:
-                    encoding = self.content_type.parameters.get("charset", "utf-8")
-                    yield from csv.read_batches(stream, batch_size, width, encoding=encoding)
-                else:
-                    yield from recordio.read_batches(stream, batch_size, width)
-        except FormatError as error:
-            raise UserError(f"Channel {self.name!r}, file {path!r}, {error}.") from error
+@dataclass(frozen=True)
+class PipeChannel:
+    """A named pipe, through which the platform sends the channel's objects one after another.
+
+    Attributes:
+        name: `train` or `test`.
+        pipe: of the first epoch, the only one that is read; it may not be there yet.
+        decode: reads it.
+    """
+
+    name: str
+    pipe: Path
+    decode: Decode
+
+    def files(self) -> list[str]:
+        """The pipe's name."""
+        return [self.pipe.name]
+
+    def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
+        """Waits for the pipe and reads it to its end."""
+        while not self.pipe.exists():
+            time.sleep(_PIPE_WAIT)
+        with _located(self.name, file), self.pipe.open("rb", buffering=_BUFFER) as stream:
+            yield from self.decode(stream, batch_size, width)
+
+
+@contextmanager
+def _located(channel: str, file: str) -> Iterator[None]:
+    """Turns what is wrong with bytes into an error that says where they are."""
+    try:
+        yield
+    except FormatError as error:
+        raise UserError(f"Channel {channel!r}, file {file!r}, {error}.") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"Channel {channel!r}, file {file!r}: expected a whole gzip file: {error}.") from error
+
+
+def _unpacked(stream: BufferedReader) -> BinaryIO:
+    if stream.peek(len(_GZIP)).startswith(_GZIP):
+        return gzip.open(stream, "rb")  # type: ignore[return-value]  # typed as text or bytes by its mode
+    return stream
 
 
 def open_channel(name: str, config: Mapping[str, Any], folder: Path) -> Channel:
     """Makes a channel from its entry in `inputdataconfig.json`.
 
+    Args:
+        name: the channel's.
+        config: the entry.
+        folder: where the platform puts the channel: the files, or beside it the pipes `<folder>_<epoch>`.
+
     Raises:
         UserError: an input mode or a content type that training does not read.
     """
-    if (mode := config.get("TrainingInputMode", "File")) != "File":
-        raise UserError(f"Channel {name!r}: the input mode {mode} is not available yet, expected File.")
-    content_type = mediatype.parse(config.get("ContentType") or mediatype.RECORDIO)
-    if content_type.name not in (mediatype.CSV, mediatype.RECORDIO):
+    decode = _decoder(name, mediatype.parse(config.get("ContentType") or mediatype.RECORDIO))
+    if config.get("RecordWrapperType") == "RecordIO":
+        decode = _unwrapping(decode)
+    match config.get("TrainingInputMode") or "File":
+        case "File" | "FastFile":
+            return FileChannel(name, folder, decode)
+        case "Pipe":
+            return PipeChannel(name, folder.with_name(f"{folder.name}_0"), decode)
+        case mode:
+            raise UserError(f"Channel {name!r}: expected the input mode File, FastFile or Pipe, {mode!r} came.")
+
+
+def _decoder(channel: str, content_type: MediaType) -> Decode:
+    if content_type.name == mediatype.RECORDIO:
+        return recordio.read_batches
+    if content_type.name != mediatype.CSV:
         raise UserError(
-            f"Channel {name!r}: expected the content type {mediatype.RECORDIO} or {mediatype.CSV}, {content_type} came."
+            f"Channel {channel!r}: expected the content type {mediatype.RECORDIO} or {mediatype.CSV}, "
+            f"{str(content_type)!r} came."
         )
-    label_size = content_type.parameters.get("label_size", "1")
-    if content_type.name == mediatype.CSV and label_size != "1":
+    if (label_size := content_type.parameters.get("label_size", "1")) != "1":
         raise UserError(
-            f"Channel {name!r}: expected label_size=1, label_size={label_size} came; "
+            f"Channel {channel!r}: expected label_size=1, label_size={label_size} came; "
             "a row has one label, in its first column."
         )
-    return Channel(name, folder, content_type)
+    encoding = content_type.parameters.get("charset", "utf-8")
+    return lambda stream, batch_size, width: csv.read_batches(stream, batch_size, width, encoding=encoding)
+
+
+def _unwrapping(decode: Decode) -> Decode:
+    """Reads streams in which each record is a whole file (`RecordWrapperType=RecordIO`)."""
+
+    def unwrap(stream: BinaryIO, batch_size: int, width: int | None) -> Iterator[Batch]:
+        for number, file in enumerate(recordio.read_payloads(stream), 1):
+            try:
+                for batch in decode(BytesIO(file), batch_size, width):
+                    width = batch.features.shape[1]
+                    yield batch
+            except FormatError as error:
+                raise FormatError(f"in the wrapped file {number}, {error}") from error
+
+    return unwrap

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from knn_container.errors import UserError
-from knn_container.index import FLAT, IVF_FLAT, IVF_PQ, IndexSpec
+from knn_container.index import FLAT, INDEX_TYPES, IVF_PQ, IVF_RABITQ, IndexSpec, padded
 from knn_container.metric import Metric
+from knn_container.model import ModelOptions
+from knn_container.reduction import FJLT, ROTATION, SIGN, Reduction
+from knn_container.voting import Aggregation, Weights
 
 AUTO = "auto"
 PQ_M = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+_TARGET_TOO_LARGE = "Hyperparameter 'dimension_reduction_target' should be less than 'feature_dim'."
 # What the platform, its SDKs and the built-in's own defaults add; it has no meaning here.
 _IGNORED = re.compile(r"_.*|sagemaker_.*|epochs")
 
@@ -71,13 +75,18 @@ TABLE: tuple[Hyperparameter, ...] = (
     _choice(
         "predictor_type",
         ("classifier", "regressor"),
-        "`classifier` predicts the most frequent label, `regressor` the mean.",
+        "`classifier` predicts the label with the most votes, `regressor` the `aggregation` of the labels.",
         required=True,
     ),
     _number("sample_size", "How many rows of the training data to keep.", required=True),
-    _choice("dimension_reduction_type", ("none", "sign", "fjlt"), "Not available yet.", default="none"),
-    _number("dimension_reduction_target", "Not available yet."),
-    _choice("index_type", (FLAT, IVF_FLAT, IVF_PQ), "The FAISS index.", default=FLAT),
+    _choice(
+        "dimension_reduction_type",
+        ("none", SIGN, FJLT),
+        "Projects the rows: `sign` by a random matrix of signs, `fjlt` by a fast Johnson-Lindenstrauss transform.",
+        default="none",
+    ),
+    _number("dimension_reduction_target", "Columns after the reduction; required with `dimension_reduction_type`."),
+    _choice("index_type", INDEX_TYPES, "The FAISS index.", default=FLAT),
     _choice(
         "index_metric",
         tuple(metric.value for metric in Metric),
@@ -85,13 +94,31 @@ TABLE: tuple[Hyperparameter, ...] = (
         default=Metric.L2.value,
     ),
     _number_or_auto(
-        "faiss_index_ivf_nlists",
-        "Inverted lists of `faiss.IVFFlat` and `faiss.IVFPQ`; `auto` is the square root of the rows held.",
+        "faiss_index_ivf_nlists", "Inverted lists of the `IVF` indexes; `auto` is the square root of the rows held."
     ),
-    _choice("faiss_index_pq_m", PQ_M, "Bytes of a row's code in `faiss.IVFPQ`, which requires it."),
-    _number("_faiss_index_nprobe", "Inverted lists that a query looks into.", default=5),
+    _choice(
+        "faiss_index_pq_m",
+        PQ_M,
+        "Bytes of a row's code in `faiss.IVFPQ`, which requires it. Rows whose columns it does not divide are "
+        "padded with zeros; a `dimension_reduction_target` is raised to its next multiple.",
+    ),
+    _number("nprobe", "Inverted lists that a query looks into.", default=5),
+    _number("_faiss_index_nprobe", "The built-in algorithm's name for `nprobe`, which wins over it."),
+    _choice(
+        "weights",
+        tuple(weights.value for weights in Weights),
+        "`uniform` counts all neighbours alike, `distance` by the inverse of their distance, as scikit-learn does; "
+        "not for `INNER_PRODUCT`.",
+        default=Weights.UNIFORM.value,
+    ),
+    _choice(
+        "aggregation",
+        tuple(aggregation.value for aggregation in Aggregation),
+        "What a `regressor` makes of its neighbours' labels; `geometric_mean` takes positive labels.",
+        default=Aggregation.MEAN.value,
+    ),
     _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", default=5000),
-    _number("seed", "Seed of the sample and of the index's k-means.", low=0, high=2**31 - 1, default=0),
+    _number("seed", "Seed of the sample, the projection and k-means.", low=0, high=2**31 - 1, default=0),
 )
 
 
@@ -103,11 +130,15 @@ class Hyperparameters:
     predictor_type: str
     sample_size: int
     feature_dim: int | None
+    reduction_type: str | None
+    reduction_target: int | None
     index_type: str
     index_metric: Metric
     nlist: int | None
     pq_m: int | None
     nprobe: int
+    weights: Weights
+    aggregation: Aggregation
     mini_batch_size: int
     seed: int
 
@@ -115,6 +146,41 @@ class Hyperparameters:
     def index_spec(self) -> IndexSpec:
         """What the index is built from."""
         return IndexSpec(self.index_type, self.index_metric, self.nlist, self.pq_m, self.seed)
+
+    def reduction(self, width: int) -> Reduction | None:
+        """How rows of `width` columns are projected.
+
+        Raises:
+            UserError: the target is not below the width.
+        """
+        if self.reduction_type is None or self.reduction_target is None:
+            return Reduction(ROTATION, width, self.seed) if self.index_type == IVF_RABITQ else None
+        target = padded(self.reduction_target, self.pq_m)
+        if self.reduction_target >= width:
+            raise UserError(_TARGET_TOO_LARGE + f" The data have {width} features.")
+        if target > width:
+            raise UserError(
+                f"dimension_reduction_target {self.reduction_target} is raised to {target}, the next multiple of "
+                f"faiss_index_pq_m {self.pq_m}, which is more than the {width} features. Lower either."
+            )
+        return Reduction(self.reduction_type, target, self.seed)
+
+    def options(self, width: int) -> ModelOptions:
+        """How a model of rows of `width` columns predicts.
+
+        Raises:
+            UserError: as `reduction`.
+        """
+        return ModelOptions(
+            dimension=width,
+            k=self.k,
+            predictor_type=self.predictor_type,
+            metric=self.index_metric,
+            nprobe=self.nprobe,
+            weights=self.weights,
+            aggregation=self.aggregation,
+            reduction=self.reduction(width),
+        )
 
 
 def parse(given: Mapping[str, Any]) -> Hyperparameters:
@@ -135,11 +201,15 @@ def parse(given: Mapping[str, Any]) -> Hyperparameters:
         predictor_type=values["predictor_type"],
         sample_size=values["sample_size"],
         feature_dim=None if values["feature_dim"] == AUTO else values["feature_dim"],
+        reduction_type=None if values["dimension_reduction_type"] == "none" else values["dimension_reduction_type"],
+        reduction_target=values["dimension_reduction_target"],
         index_type=values["index_type"],
         index_metric=Metric(values["index_metric"]),
         nlist=None if values["faiss_index_ivf_nlists"] == AUTO else values["faiss_index_ivf_nlists"],
         pq_m=values["faiss_index_pq_m"],
-        nprobe=values["_faiss_index_nprobe"],
+        nprobe=values["nprobe"] if "nprobe" in given else values["_faiss_index_nprobe"] or values["nprobe"],
+        weights=Weights(values["weights"]),
+        aggregation=Aggregation(values["aggregation"]),
         mini_batch_size=values["mini_batch_size"],
         seed=values["seed"],
     )
@@ -191,10 +261,17 @@ def _contradictions(values: Mapping[str, Any], given: Mapping[str, Any]) -> list
         mistakes.append(f"Missing required hyperparameter: faiss_index_pq_m, which {IVF_PQ} needs.")
     if "faiss_index_pq_m" in given and not is_pq:
         mistakes.append(f"Hyperparameter 'faiss_index_pq_m' should only be set when 'index_type' = '{IVF_PQ}'.")
-    if values["dimension_reduction_type"] != "none":
-        mistakes.append("Hyperparameter dimension_reduction_type: dimension reduction is not available yet.")
-    elif "dimension_reduction_target" in given:
+    reduces, target = values["dimension_reduction_type"] != "none", values["dimension_reduction_target"]
+    if reduces and "dimension_reduction_target" not in given:
+        mistakes.append(
+            "Missing required hyperparameter: dimension_reduction_target, which dimension_reduction_type needs."
+        )
+    if "dimension_reduction_target" in given and not reduces:
         mistakes.append(
             "Hyperparameter 'dimension_reduction_target' should only be set when 'dimension_reduction_type' is set."
         )
+    if reduces and target and isinstance(values["feature_dim"], int) and target >= values["feature_dim"]:
+        mistakes.append(_TARGET_TOO_LARGE)
+    if values["weights"] == Weights.DISTANCE and values["index_metric"] == Metric.INNER_PRODUCT:
+        mistakes.append("Hyperparameter weights: distance cannot be used with INNER_PRODUCT, which is no distance.")
     return mistakes

@@ -1,6 +1,7 @@
 """Builds FAISS indexes."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import faiss
@@ -11,7 +12,15 @@ from knn_container.errors import UserError
 from knn_container.metric import Metric, unit_rows
 
 FLAT, IVF_FLAT, IVF_PQ = "faiss.Flat", "faiss.IVFFlat", "faiss.IVFPQ"
+SQ_FP16, SQ_8, IVF_SQ_8 = "faiss.SQfp16", "faiss.SQ8", "faiss.IVFSQ8"
+HNSW, IVF_RABITQ = "faiss.HNSW", "faiss.IVFRaBitQ"
+INDEX_TYPES = (FLAT, IVF_FLAT, IVF_PQ, SQ_FP16, SQ_8, IVF_SQ_8, HNSW, IVF_RABITQ)
+IVF_TYPES = (IVF_FLAT, IVF_PQ, IVF_SQ_8, IVF_RABITQ)
 PQ_BITS = 8
+_HNSW_NEIGHBOURS = 32  # edges of a node, M in Malkov and Yashunin, 2018
+_EF_CONSTRUCTION = 64
+_ROWS_PER_CENTROID = 256
+_LARGEST_FP16 = float(np.finfo(np.float16).max)
 _BLOCK = 1 << 22  # numbers in a block that is copied on its way into the index: 16 MiB
 
 
@@ -20,7 +29,7 @@ class IndexSpec:
     """What to build.
 
     Attributes:
-        index_type: `faiss.Flat`, `faiss.IVFFlat` or `faiss.IVFPQ`.
+        index_type: one of `INDEX_TYPES`.
         metric: IVFPQ takes L2 alone.
         nlist: inverted lists; None is the square root of the number of rows.
         pq_m: codes of a row under IVFPQ; it divides the dimension.
@@ -63,9 +72,21 @@ def build(spec: IndexSpec, rows: int, width: int, blocks: Callable[[int], Iterat
     if not index.is_trained:
         use_matrix_products()
         index.train(_prepare(spec, _training_rows(spec, index, rows, blocks(block_rows))))
-    for block in blocks(block_rows):
-        index.add(_prepare(spec, block))
+    with _one_thread(spec.index_type == HNSW):
+        for block in blocks(block_rows):
+            index.add(_prepare(spec, block))
     return index
+
+
+@contextmanager
+def _one_thread(wanted: bool) -> Iterator[None]:
+    """Adds to a graph in one thread: its edges would depend on which of several came first."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if wanted else threads)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def largest_value(width: int) -> float:
@@ -73,12 +94,22 @@ def largest_value(width: int) -> float:
     return float(np.sqrt(np.finfo(np.float32).max / width)) / 4
 
 
+def padded(width: int, pq_m: int | None) -> int:
+    """The dimension in which rows of `width` columns are indexed: under product quantisation a multiple of m."""
+    return width if pq_m is None else -(-width // pq_m) * pq_m
+
+
 def _prepare(spec: IndexSpec, block: Float32Array) -> Float32Array:
     block = unit_rows(block) if spec.holds_unit_rows else block
-    if spec.index_type != FLAT and np.abs(block).max(initial=0) > (limit := largest_value(block.shape[1])):
+    if spec.index_type == FLAT:
+        return block
+    limit = largest_value(block.shape[1])
+    if spec.index_type == SQ_FP16:
+        limit = min(limit, _LARGEST_FP16)
+    if (came := float(np.abs(block).max(initial=0))) > limit:
         raise UserError(
-            f"{spec.index_type} takes features of a magnitude up to {limit:.1e}, {np.abs(block).max():.1e} came. "
-            "Scale the features or use faiss.Flat."
+            f"{spec.index_type} takes features of a magnitude up to {limit:.4g}, {came:.4g} came. "
+            f"Scale the features or use {FLAT}."
         )
     return block
 
@@ -95,17 +126,31 @@ def use_matrix_products() -> None:
 
 def _empty_index(spec: IndexSpec, rows: int, width: int) -> faiss.Index:
     metric = faiss.METRIC_L2 if spec.metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
-    if spec.index_type == FLAT:
-        return faiss.IndexFlat(width, metric)
+    match spec.index_type:
+        case "faiss.Flat":
+            return faiss.IndexFlat(width, metric)
+        case "faiss.SQfp16":
+            return faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_fp16, metric)
+        case "faiss.SQ8":
+            return faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_8bit, metric)
+        case "faiss.HNSW":
+            index = faiss.IndexHNSWFlat(width, _HNSW_NEIGHBOURS, metric)
+            index.hnsw.efConstruction = _EF_CONSTRUCTION
+            return index
     nlist = spec.nlist or max(1, int(rows**0.5))
     check_rows(spec.index_type, rows, nlist)
     quantizer = faiss.IndexFlat(width, metric)
-    if spec.index_type == IVF_FLAT:
-        index = faiss.IndexIVFFlat(quantizer, width, nlist, metric)
-    else:
-        index = faiss.IndexIVFPQ(quantizer, width, nlist, spec.pq_m, PQ_BITS)
-        index.pq.cp.seed = spec.seed
-        index.pq.cp.min_points_per_centroid = 1
+    match spec.index_type:
+        case "faiss.IVFFlat":
+            index = faiss.IndexIVFFlat(quantizer, width, nlist, metric)
+        case "faiss.IVFSQ8":
+            index = faiss.IndexIVFScalarQuantizer(quantizer, width, nlist, faiss.ScalarQuantizer.QT_8bit, metric)
+        case "faiss.IVFRaBitQ":
+            index = faiss.IndexIVFRaBitQ(quantizer, width, nlist, metric)
+        case _:
+            index = faiss.IndexIVFPQ(quantizer, width, nlist, spec.pq_m, PQ_BITS)
+            index.pq.cp.seed = spec.seed
+            index.pq.cp.min_points_per_centroid = 1
     index.cp.seed = spec.seed
     # FAISS warns under 39 rows a list. The built-in's own notebook has fewer, and results stay right.
     index.cp.min_points_per_centroid = 1
@@ -118,22 +163,22 @@ def check_rows(index_type: str, rows: int, nlist: int) -> None:
     Raises:
         UserError: fewer rows than lists or than the values of a code.
     """
-    if index_type != FLAT and rows < nlist:
+    if rows < nlist:
         raise UserError(
             f"{index_type} needs at least as many rows as lists: faiss_index_ivf_nlists is {nlist} and {rows} rows "
-            "were sampled. Lower faiss_index_ivf_nlists or give more rows."
+            "were sampled. Lower faiss_index_ivf_nlists, raise sample_size or give more rows."
         )
     if index_type == IVF_PQ and rows < 1 << PQ_BITS:
         raise UserError(
             f"faiss.IVFPQ needs at least {1 << PQ_BITS} rows for its codebooks, {rows} were sampled. "
-            "Give more rows or use faiss.Flat or faiss.IVFFlat."
+            "Raise sample_size, give more rows, or use faiss.Flat or faiss.IVFFlat."
         )
 
 
 def _training_rows(spec: IndexSpec, index: faiss.Index, rows: int, blocks: Iterator[Float32Array]) -> Float32Array:
-    """Chooses the rows for k-means: FAISS uses no more than 256 for each centroid."""
-    centroids = max(index.nlist, 1 << PQ_BITS if spec.index_type == IVF_PQ else 0)
-    wanted = index.cp.max_points_per_centroid * centroids
+    """Chooses the rows to train on: k-means uses no more than 256 for each centroid."""
+    centroids = max(getattr(index, "nlist", 0), 1 << PQ_BITS)
+    wanted = _ROWS_PER_CENTROID * centroids
     if rows <= wanted:
         return np.concatenate(list(blocks))
     chosen = np.zeros(rows, bool)

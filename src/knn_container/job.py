@@ -59,6 +59,11 @@ class Folders:
         return self.base / "output" / "model.tar.gz"
 
     @property
+    def report(self) -> Path:
+        """What else the job leaves; SageMaker packs it as `output.tar.gz`."""
+        return self.base / "output" / "data"
+
+    @property
     def failure(self) -> Path:
         """Why the job failed."""
         return self.base / "output" / "failure"

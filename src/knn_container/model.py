@@ -5,10 +5,36 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from knn_container.batch import Float32Array, Int64Array, LabelArray
+from knn_container.batch import Features, Float64Array, IdArray, LabelArray
 from knn_container.metric import Metric
+from knn_container.reduction import Reduction, project_for
 from knn_container.search import Neighbours, search_for
-from knn_container.voting import FloatArray, answer_type, vote_for
+from knn_container.voting import Aggregation, FloatArray, MajorityVote, Weights, answer_type, vote_for, weigh
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model predicts.
+
+    Attributes:
+        dimension: d, the features that a row has as it comes.
+        k: neighbours that vote.
+        predictor_type: `classifier` or `regressor`.
+        metric: what makes rows near.
+        nprobe: inverted lists that a query looks into.
+        weights: how much a neighbour counts.
+        aggregation: what a regressor makes of its neighbours' labels.
+        reduction: how rows are projected; None leaves them as they are.
+    """
+
+    dimension: int
+    k: int
+    predictor_type: str
+    metric: Metric
+    nprobe: int
+    weights: Weights
+    aggregation: Aggregation
+    reduction: Reduction | None
 
 
 @dataclass(frozen=True)
@@ -17,50 +43,64 @@ class Predictions:
 
     Attributes:
         predicted: (n,) labels or means.
-        neighbours: where they come from.
+        neighbours: where they come from, nearest first.
+        weights: (n, k) how much each neighbour counted.
     """
 
     predicted: FloatArray
     neighbours: Neighbours
+    weights: Float64Array
 
 
 class Model:
     """Predicts; safe to use from several threads at once.
 
     Attributes:
-        dimension: d, the features that a query has.
-        k: neighbours that vote.
-        is_similarity: whether larger values of neighbours are nearer.
+        options: how it predicts.
         labels: (n,) the rows' labels in the type they were trained with.
         answer_type: float32 where that holds every label exactly, else float64.
-        ids: (n,) the rows' running numbers in the training data.
+        ids: (n,) the rows' names or, where they have none, their running numbers in the training data.
+
+    Raises:
+        UserError: labels that the aggregation does not take.
     """
 
-    def __init__(
-        self,
-        index: faiss.Index,
-        labels: LabelArray,
-        ids: Int64Array,
-        *,
-        metric: Metric,
-        nprobe: int,
-        k: int,
-        predictor_type: str,
-    ) -> None:
-        self.dimension: int = index.d
-        self.k = k
-        self.is_similarity = metric.is_similarity
+    def __init__(self, index: faiss.Index, labels: LabelArray, ids: IdArray, options: ModelOptions) -> None:
+        self.options = options
         self.labels = labels
         self.answer_type = answer_type(labels)
         self.ids = ids
-        self._search = search_for(index, metric, nprobe)
-        self._vote = vote_for(predictor_type, labels)
+        self._project = project_for(options.reduction, options.dimension, index.d)
+        self._search = search_for(index, options.metric, options.nprobe)
+        self._vote = vote_for(options.predictor_type, options.aggregation, labels)
 
-    def predict(self, features: Float32Array) -> Predictions:
-        """Predicts from (n, d) finite rows with one search."""
-        neighbours = self._search(features, self.k)
-        return Predictions(self._vote(neighbours.rows), neighbours)
+    @property
+    def classes(self) -> FloatArray | None:
+        """(c,) a classifier's labels, ascending; None for a regressor."""
+        return self._vote.classes if isinstance(self._vote, MajorityVote) else None
+
+    def predict(self, features: Features, k: int | None = None, nprobe: int | None = None) -> Predictions:
+        """Predicts from (n, d) finite rows with one search.
+
+        Args:
+            features: rows as they come.
+            k: neighbours that vote, in place of the model's.
+            nprobe: inverted lists to look into, in place of the model's.
+        """
+        neighbours = self._search(self._project(features), k or self.options.k, nprobe)
+        return self.decide(neighbours)
+
+    def decide(self, neighbours: Neighbours) -> Predictions:
+        """Lets neighbours that are known vote."""
+        weights = weigh(self.options.weights, self.options.metric, neighbours.rows, neighbours.values)
+        return Predictions(self._vote(neighbours.rows, weights), neighbours, weights)
+
+    def shares(self, predictions: Predictions) -> Float64Array:
+        """Each class's share of a classifier's votes, (n, c)."""
+        if not isinstance(self._vote, MajorityVote):
+            raise TypeError("a regressor has no classes")
+        return self._vote.shares(predictions.neighbours.rows, predictions.weights)
 
     def warm_up(self) -> None:
         """Searches once, so that the first request does not pay for what is set up on first use."""
-        self.predict(np.zeros((1, self.dimension), np.float32))
+        self.predict(np.zeros((1, self.options.dimension), np.float32))

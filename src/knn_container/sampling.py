@@ -5,7 +5,7 @@ keys are the sample. The sample so depends neither on the order in which files a
 (Cohen and Kaplan, "Summarizing Data using Bottom-k Sketches", PODC 2007).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from knn_container.batch import Float32Array, Int64Array, LabelArray
+from knn_container.batch import Features, Float32Array, IdArray, Int64Array, LabelArray, dense
 
 UInt64Array = NDArray[np.uint64]
 
@@ -51,14 +51,15 @@ class Sample:
     Attributes:
         features: (n, d) float32, in the order in which memory holds them.
         labels: (n,) in data order, in the narrowest type that held all labels read.
-        ids: (n,) int64, each row's running number over the whole data, from 0, in data order.
+        ids: (n,) in data order: each row's running number over the whole data, from 0, as int64; its own name,
+            where some row read has one, and the number as text where it has none.
         order: (n,) the places of `features` in data order.
         rows_read: how many rows there were to choose from.
     """
 
     features: Float32Array
     labels: LabelArray
-    ids: Int64Array
+    ids: IdArray
     order: Int64Array
     rows_read: int
 
@@ -91,21 +92,40 @@ class BottomK:
         self._keys = np.empty(0, np.uint64)
         self._file_of = np.empty(0, np.int32)
         self._number = np.empty(0, np.int64)
+        self._uids = np.empty(0, object)
+        self._named = False
 
     def start_file(self, path: str) -> None:
         """Begins the next file; files come in data order."""
         self._path = path
         self._files.append(0)
 
-    def add(self, features: Float32Array, labels: LabelArray) -> None:
-        """Offers the next (n, d) rows of the file begun last, with their (n,) labels."""
+    def add(
+        self,
+        features: Features,
+        labels: LabelArray,
+        uids: Sequence[str] = (),
+        project: Callable[[Features], Float32Array] = dense,
+    ) -> None:
+        """Offers the next rows of the file begun last.
+
+        Args:
+            features: (n, d) rows.
+            labels: (n,) labels.
+            uids: the rows' names, if they have any.
+            project: turns the rows that are chosen into those that are kept.
+        """
         start = self._files[-1]
-        self._files[-1] += len(features)
-        self.rows_read += len(features)
+        self._files[-1] += len(labels)
+        self.rows_read += len(labels)
         self._label_type = np.result_type(self._label_type, labels) if start or self._held else labels.dtype
-        keys = row_keys(self.seed, self._path, start, len(features))
+        keys = row_keys(self.seed, self._path, start, len(labels))
         chosen = np.flatnonzero(keys <= self._limit)
-        self._append(features[chosen], labels[chosen], keys[chosen], start + chosen)
+        held = self._held
+        self._append(project(features[chosen]), labels[chosen], keys[chosen], start + chosen)
+        if uids:
+            self._named = True
+            self._uids[held : self._held] = np.array(uids, object)[chosen]
         if self._held > self.size:
             self._drop(self._held - self.size)
 
@@ -119,6 +139,7 @@ class BottomK:
         self._keys[new] = keys
         self._file_of[new] = len(self._files) - 1
         self._number[new] = numbers
+        self._uids[new] = ""
         self._held = end
 
     def _grow(self, rows: int, width: int) -> None:
@@ -126,7 +147,7 @@ class BottomK:
         if not self._held:
             self._features = np.empty((0, width), np.float32)
         self._features.resize((rows, width), refcheck=False)
-        for array in (self._labels, self._keys, self._file_of, self._number):
+        for array in (self._labels, self._keys, self._file_of, self._number, self._uids):
             array.resize(rows, refcheck=False)
 
     def _drop(self, count: int) -> None:
@@ -135,7 +156,7 @@ class BottomK:
         largest = np.argpartition(self._keys[: self._held], kept)[kept:]
         holes = largest[largest < kept]
         staying = np.setdiff1d(np.arange(kept, self._held), largest, assume_unique=True)
-        for array in (self._features, self._labels, self._keys, self._file_of, self._number):
+        for array in (self._features, self._labels, self._keys, self._file_of, self._number, self._uids):
             array[holes] = array[staying]
         self._held = kept
         self._limit = self._keys[:kept].max()
@@ -145,10 +166,13 @@ class BottomK:
         held = slice(0, self._held)
         order = np.lexsort((self._number[held], self._file_of[held]))
         offsets = np.concatenate(([0], np.cumsum(self._files)))[self._file_of[held]]
+        ids: IdArray = (offsets + self._number[held])[order]
+        if self._named:
+            ids = np.array([uid or str(number) for uid, number in zip(self._uids[held][order], ids, strict=True)])
         return Sample(
             features=self._features[held],
             labels=self._labels[held][order].astype(self._label_type),
-            ids=(offsets + self._number[held])[order],
+            ids=ids,
             order=order,
             rows_read=self.rows_read,
         )

@@ -21,6 +21,7 @@ _GROWTH = 8
 _BLOCK = 1 << 20  # numbers that one step computes in float64: 8 MiB
 _PRODUCTS_FROM = 8  # queries from which matrix products are faster than comparing row by row
 _TRIAL = 64  # queries that show whether matrix products settle most answers
+_EF_SEARCH = 64  # HNSW's candidate list, at least; Malkov and Yashunin's ef
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
@@ -40,15 +41,21 @@ class Neighbours:
 class Search(Protocol):
     """Finds neighbours; safe to call from several threads at once."""
 
-    def __call__(self, queries: Float32Array, k: int) -> Neighbours:
-        """Finds the k nearest rows of each of (n, d) finite queries."""
+    def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:
+        """Finds the k nearest rows of each of (n, d) finite queries.
+
+        Args:
+            queries: in the dimension of the index.
+            k: how many.
+            nprobe: inverted lists to look into, in place of the model's; nothing to an index without them.
+        """
 
 
 def search_for(index: faiss.Index, metric: Metric, nprobe: int) -> Search:
     """Makes the search that fits an index."""
     if isinstance(index, faiss.IndexFlat):
         return ExactSearch(index, metric)
-    return ProbedSearch(index, metric, nprobe)
+    return CandidateSearch(index, metric, nprobe)
 
 
 def direct_scan() -> faiss.SearchParameters:
@@ -81,7 +88,7 @@ class ExactSearch:
         self._longest = max((float(row_lengths(block).max()) for block in _slices(self._rows)), default=0.0)
         self._products_pay = self._try_products()
 
-    def __call__(self, queries: Float32Array, k: int) -> Neighbours:
+    def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:  # noqa: ARG002
         """Finds the k nearest rows of each of (n, d) finite queries."""
         rows = np.full((len(queries), k), -1, np.int64)
         values = np.zeros((len(queries), k), np.float32)
@@ -169,45 +176,52 @@ def _unit_index(rows: Float32Array) -> faiss.IndexFlat:
     return index
 
 
-class ProbedSearch:
-    """The nearest rows in the `nprobe` inverted lists nearest to each query.
+class CandidateSearch:
+    """The nearest rows among those that an approximate index proposes.
 
-    The values are those of the rows as the index holds them: under product quantisation, of the decoded rows.
+    The values are those of the rows as the index holds them: under quantisation, of the decoded rows. Where
+    decoding is coarser than the index's own estimate of a distance (RaBitQ), they are these estimates.
     """
 
-    def __init__(self, index: faiss.IndexIVF, metric: Metric, nprobe: int) -> None:
+    def __init__(self, index: faiss.Index, metric: Metric, nprobe: int) -> None:
         self._index = index
         self._metric = metric
-        self._probe = self._probing(nprobe)
-        self._probe_all = self._probing(index.nlist)
+        self._nprobe = nprobe
+        self._is_ivf = isinstance(index, faiss.IndexIVF)
+        self._estimates = isinstance(index, faiss.IndexIVFRaBitQ)
         self._largest = largest_value(index.d)
-        index.make_direct_map()
+        if self._is_ivf:
+            index.make_direct_map()
 
-    def __call__(self, queries: Float32Array, k: int) -> Neighbours:
-        """Finds the k nearest rows of each of (n, d) finite queries among those in the lists probed."""
+    def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:
+        """Finds the k nearest rows of each of (n, d) finite queries among those proposed."""
         wanted = k + _SPARE
         rows, values = [np.empty((0, k), np.int64)], [np.empty((0, k), np.float32)]
         for part in _parts(len(queries), wanted * self._index.d):
             asked = queries[part]
-            candidates = self._candidates(asked, wanted)
-            compared = self._metric.between(asked, self._decode(candidates))
+            estimates, candidates = self._candidates(asked, wanted, nprobe or self._nprobe)
+            compared = estimates if self._estimates else self._metric.between(asked, self._decode(candidates))
             best, chosen = nearest(self._metric, compared, candidates, k)
             rows.append(chosen)
             values.append(best)
         return Neighbours(np.concatenate(rows), np.concatenate(values))
 
-    @staticmethod
-    def _probing(nprobe: int) -> faiss.SearchParametersIVF:
-        return faiss.SearchParametersIVF(nprobe=nprobe, quantizer_params=direct_scan())
-
-    def _candidates(self, queries: Float32Array, wanted: int) -> Int64Array:
+    def _candidates(self, queries: Float32Array, wanted: int, nprobe: int) -> tuple[Float32Array, Int64Array]:
         scaled = unit_rows(queries) if self._metric is Metric.COSINE else queries
         scaled = scaled.clip(-self._largest, self._largest)
-        _, candidates = self._index.search(scaled, wanted, params=self._probe)
-        lost = candidates[:, 0] < 0  # every list probed is empty
-        if lost.any():
-            _, candidates[lost] = self._index.search(scaled[lost], wanted, params=self._probe_all)
-        return np.asarray(candidates)
+        values, rows = self._index.search(scaled, wanted, params=self._parameters(wanted, nprobe))
+        lost = rows[:, 0] < 0
+        if self._is_ivf and lost.any():  # every list probed is empty
+            everywhere = self._parameters(wanted, self._index.nlist)
+            values[lost], rows[lost] = self._index.search(scaled[lost], wanted, params=everywhere)
+        return (np.maximum(values, 0) if self._metric is Metric.L2 else values), rows
+
+    def _parameters(self, wanted: int, nprobe: int) -> faiss.SearchParameters | None:
+        if self._is_ivf:
+            return faiss.SearchParametersIVF(nprobe=min(nprobe, self._index.nlist), quantizer_params=direct_scan())
+        if isinstance(self._index, faiss.IndexHNSW):
+            return faiss.SearchParametersHNSW(efSearch=max(_EF_SEARCH, wanted))
+        return None
 
     def _decode(self, candidates: Int64Array) -> Float32Array:
         decoded = np.zeros((candidates.size, self._index.d), np.float32)

@@ -2,9 +2,7 @@
 
 import errno
 import logging
-import signal
 import time
-from types import FrameType
 
 import faiss
 
@@ -15,9 +13,12 @@ from knn_container.errors import AlgorithmError, PlatformError, TrainingError, U
 from knn_container.evaluation import score_for
 from knn_container.hyperparameters import Hyperparameters
 from knn_container.job import Folders, Job
-from knn_container.model import Model
+from knn_container.model import Model, ModelOptions
+from knn_container.reduction import Projection, project_for
 from knn_container.sampling import BottomK, Sample
 from knn_container.settings import Settings
+from knn_container.stopping import Stopper
+from knn_container.telemetry import Every, Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 def main(settings: Settings) -> int:
     """Runs the job below `settings.base` and returns its exit status; a failure leaves the failure file."""
     folders = Folders(settings.base)
-    signal.signal(signal.SIGTERM, _stop)
+    stop = Stopper()
+    stop.listen()
     try:
-        train(folders, pack=not settings.platform_packs_the_model)
+        train(folders, stop=stop, pack=not settings.platform_packs_the_model)
     except Exception as error:
         failure = _classify(error)
         log.log(logging.ERROR, "%s: %s", failure.label, failure, exc_info=isinstance(failure, AlgorithmError))
@@ -39,103 +41,104 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def train(folders: Folders, *, pack: bool) -> None:
+def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     """Samples the train channel, builds the index, leaves the model, then scores the test channel.
+
+    Args:
+        folders: where the job is.
+        pack: whether to leave `model.tar.gz` too.
+        stop: tells when to end the reading early.
 
     Raises:
         TrainingError: the job cannot be done; no manifest is left unless the model is whole.
     """
+    stop = stop or Stopper()
     job.clear(folders)
     task = job.read(folders)
     log.info("Final configuration: %s", task.hyperparameters)
-    sample = _sample(task.train, task.hyperparameters)
-    model = _build_and_save(task, sample, folders)
-    del sample
-    if pack:
-        archive.pack(folders.model, folders.archive)
-        log.info("The model is packed: %s", folders.archive)
-    if task.test is not None:
-        _score(model, task.test, task)
-
-
-def _sample(channel: Channel, options: Hyperparameters) -> Sample:
-    started = time.perf_counter()
-    reservoir = BottomK(options.sample_size, options.seed)
-    width = options.feature_dim
-    files = channel.files()
-    for path in files:
-        reservoir.start_file(path)
-        for batch in channel.batches(path, options.mini_batch_size, width):
-            width = batch.features.shape[1]
-            reservoir.add(batch.features, batch.labels)
-    sample = reservoir.finish()
-    if not len(sample):
-        raise UserError(f"The channel {channel.name!r} has {len(files)} files and not one row: {', '.join(files[:5])}.")
-    if len(sample) < options.k:
-        raise UserError(
-            f"k is {options.k} and the sample has {len(sample)} rows (sample_size {options.sample_size}, "
-            f"{sample.rows_read} rows in the channel). Lower k or give more rows."
-        )
-    seconds = time.perf_counter() - started
-    log.info(
-        "Sampled %d of %d rows with %d features from %d files in %.1f seconds (%.0f rows/second).",
-        *(len(sample), sample.rows_read, width, len(files), seconds, sample.rows_read / seconds),
-    )
-    return sample
-
-
-def _build_and_save(task: Job, sample: Sample, folders: Folders) -> Model:
-    options = task.hyperparameters
-    width = sample.features.shape[1]
-    started = time.perf_counter()
-    log.info("Building %s on %d rows...", options.index_type, len(sample))
-    built: faiss.Index = index.build(options.index_spec, len(sample), width, sample.blocks)
-    log.info("...Finished building the index in %.1f seconds.", time.perf_counter() - started)
+    telemetry = Telemetry(task.host)
+    sample, options = _sample(task, stop, telemetry)
+    built = _build(task, sample, telemetry)
     manifest = Manifest(
-        k=options.k,
-        predictor_type=options.predictor_type,
-        index_type=options.index_type,
-        metric=options.index_metric.value,
-        nprobe=options.nprobe,
-        dimension=width,
+        options=options,
+        index_type=task.hyperparameters.index_type,
         rows=len(sample),
         rows_read=sample.rows_read,
+        stopped_early=stop.requested,
         label_type=str(sample.labels.dtype),
         hyperparameters=task.given,
     )
-    artifact.save(folders.model, manifest, built, sample.labels, sample.ids)
-    log.info("The model is complete: %s", folders.model)
-    return Model(
-        built,
-        sample.labels,
-        sample.ids,
-        metric=options.index_metric,
-        nprobe=options.nprobe,
-        k=options.k,
-        predictor_type=options.predictor_type,
-    )
-
-
-def _score(model: Model, channel: Channel, task: Job) -> None:
-    options = task.hyperparameters
-    score = score_for(options.predictor_type)
     started = time.perf_counter()
+    model = Model(built, sample.labels, sample.ids, options)
+    artifact.save(folders.model, manifest, built, sample.labels, sample.ids)
+    del sample
+    if pack:
+        archive.pack(folders.model, folders.archive)
+    telemetry.metrics({"model.serialize.time": 1000 * (time.perf_counter() - started)})
+    log.info("The model is complete: %s", folders.archive if pack else folders.model)
+    if task.test is not None and not stop.requested:
+        _score(model, task.test, task.hyperparameters, telemetry)
+    telemetry.end()
+
+
+def _sample(task: Job, stop: Stopper, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
+    """Reads the train channel once and keeps a uniform sample of its rows, projected."""
+    given = task.hyperparameters
+    reservoir = BottomK(given.sample_size, given.seed)
+    options: ModelOptions | None = None
+    project: Projection
+    started, batches, tick = time.perf_counter(), 0, Every(5)
+    for path in task.train.files():
+        reservoir.start_file(path)
+        rows = task.train.batches(path, given.mini_batch_size, options.dimension if options else given.feature_dim)
+        while (batch := stop.next_of(rows)) is not None:
+            if options is None:
+                options = given.options(width := batch.features.shape[1])
+                project = project_for(options.reduction, width, index.padded(width, given.pq_m))
+            reservoir.add(batch.features, batch.labels, batch.uids, project)
+            batches += 1
+            if tick.due():
+                log.info("Read %d rows, %.0f rows/second.", reservoir.rows_read, reservoir.rows_read / tick.seconds())
+    if options is None:
+        raise UserError(f"The channel {task.train.name!r} has not one row.")
+    sample = reservoir.finish()
+    if len(sample) < given.k:
+        raise UserError(
+            f"k is {given.k} and the sample has {len(sample)} rows (sample_size {given.sample_size}, "
+            f"{sample.rows_read} rows read). Lower k or give more rows."
+        )
+    telemetry.records("training_data_iter", sample.rows_read, batches)
+    telemetry.progress(100.0)
+    telemetry.throughput(sample.rows_read, time.perf_counter() - started)
+    log.info("Sampled %d of %d rows with %d features.", len(sample), sample.rows_read, options.dimension)
+    return sample, options
+
+
+def _build(task: Job, sample: Sample, telemetry: Telemetry) -> faiss.Index:
+    started = time.perf_counter()
+    log.info("Training index...")
+    built = index.build(task.hyperparameters.index_spec, len(sample), sample.features.shape[1], sample.blocks)
+    seconds = time.perf_counter() - started
+    log.info("...Finished training index in %.1f second(s)", seconds)
+    telemetry.metrics({"finalize.time": 1000 * seconds})
+    return built
+
+
+def _score(model: Model, channel: Channel, given: Hyperparameters, telemetry: Telemetry) -> None:
+    """Predicts the test channel and writes how well."""
+    score = score_for(given.predictor_type)
+    started, batches, tick = time.perf_counter(), 0, Every(5)
     for path in channel.files():
-        for batch in channel.batches(path, options.mini_batch_size, model.dimension):
+        for batch in channel.batches(path, given.mini_batch_size, model.options.dimension):
             score.add(batch.labels, model.predict(batch.features).predicted)
+            batches += 1
+            if tick.due():
+                log.info("Scored %d test rows.", score.rows)
     if not score.rows:
         raise UserError(f"The channel {channel.name!r} has not one row.")
-    log.info("Scored %d test rows in %.1f seconds.", score.rows, time.perf_counter() - started)
-    # The built-in algorithm's lines: the tuner's regular expressions look for the second kind.
-    for name, value in score.result().items():
-        log.info("#test_score (%s) : %s", task.host, (name, value))
-    for name, value in score.result().items():
-        kind = "<loss>" if name == "mse" else "<score>"
-        log.info("#quality_metric: host=%s, test %s %s=%s", task.host, name, kind, value)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise PlatformError(f"Stopped by {signal.Signals(number).name} before the job was done.")
+    telemetry.records("test_data_iter", score.rows, batches)
+    log.info("Scored %d test rows in %.1f second(s)", score.rows, time.perf_counter() - started)
+    telemetry.scores(score.result())
 
 
 def _classify(error: Exception) -> TrainingError:

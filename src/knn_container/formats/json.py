@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from knn_container.batch import Float32Array, check_width, finite_float32
 from knn_container.errors import FormatError
-from knn_container.formats.recordio import densify
+from knn_container.formats.recordio import sparse_width
 
 # A name for each column, with one number or one array for every row.
 Columns = Mapping[str, Sequence[np.generic | NDArray[np.generic]]]
@@ -141,9 +141,14 @@ def _tensor(tensor: dict[str, Any], width: int, row: int) -> Any:
     if not isinstance(keys or [], list) or not isinstance(shape, list) or not shape:
         raise FormatError("a sparse instance needs keys, shape and values, each a list", row)
     _check_numbers(values, row)
-    if not all(type(number) is int and number >= 0 for number in [*(keys or []), *shape]):
+    keys = keys or []
+    if not all(type(number) is int and number >= 0 for number in [*keys, *shape]):
         raise FormatError("the keys and the shape of a sparse instance are whole numbers from 0", row)
-    return densify(np.array(values, np.float64), keys or [], shape, width, row).tolist()
+    check_width(sparse_width(keys, shape, len(values), row), width, row)
+    vector = [0.0] * width
+    for key, value in zip(keys, values, strict=True):
+        vector[key] = value
+    return vector
 
 
 def _check_numbers(values: list[Any], row: int) -> None:

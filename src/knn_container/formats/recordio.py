@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from knn_container.batch import Batch, Float32Array, LabelArray, check_labels, check_width, finite_float32
+from knn_container.batch import Batch, Features, SparseRows, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError
 from knn_container.formats.record_pb2 import Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
 
@@ -28,13 +28,14 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _KEY = "values"
 
 Tensor = Float32Tensor | Float64Tensor | Int32Tensor
+Numbers = NDArray[np.float32 | np.float64 | np.int32]
 
 
 def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterator[Batch]:
     """Reads labelled rows, at most `batch_size` at a time.
 
     Args:
-        stream: frames up to its end; sparse rows are made dense.
+        stream: frames up to its end. A batch with a sparse row in it comes as `SparseRows`.
         batch_size: rows in a batch.
         width: features in a row; None takes the first row's.
 
@@ -44,12 +45,14 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterat
     payloads = read_payloads(stream)
     first_row = 1
     while block := list(islice(payloads, batch_size)):
-        features, labels = _decode(block, first_row, width, labelled=True)
+        records = [_parse(payload, row) for row, payload in enumerate(block, first_row)]
+        features = _features(records, first_row, width)
+        labels = np.concatenate([_label(record, row) for row, record in enumerate(records, first_row)])
         check_labels(labels, first_row)
-        batch = Batch(features, labels)
-        yield batch
-        width = batch.features.shape[1]
-        first_row += len(batch)
+        uids = [record.uid for record in records]
+        yield Batch(features, labels, uids if any(uids) else [])
+        width = features.shape[1]
+        first_row += len(block)
 
 
 def read_payloads(stream: BinaryIO) -> Iterator[bytes]:
@@ -93,44 +96,56 @@ def _read_part(stream: BinaryIO, header: bytes, row: int) -> tuple[int, bytes]:
     return flag, part[:length]
 
 
-def decode_request(body: bytes, width: int) -> Float32Array:
+def decode_request(body: bytes, width: int) -> Features:
     """Decodes a request's rows: frames, or one bare record, as batch transform sends it.
 
     Args:
         body: the whole request.
-        width: features in a row; sparse rows become dense, labels are left unread.
+        width: features in a row; labels are left unread.
 
     Returns:
-        (n, width) features.
+        (n, width) features, as `SparseRows` if one of them is sparse.
 
     Raises:
         FormatError: as `read_batches`.
     """
     if not body:
         raise FormatError("expected at least one record, an empty body came")
-    payloads = list(read_payloads(BytesIO(body))) if body.startswith(MAGIC) else [body]
-    features, _ = _decode(payloads, 1, width, labelled=False)
-    return features
+    payloads = read_payloads(BytesIO(body)) if body.startswith(MAGIC) else [body]
+    return _features([_parse(payload, row) for row, payload in enumerate(payloads, 1)], 1, width)
 
 
-def _decode(
-    payloads: Sequence[bytes], first_row: int, width: int | None, *, labelled: bool
-) -> tuple[Float32Array, LabelArray]:
-    """Decodes serialised records; where they are not `labelled`, there are no labels in the answer."""
-    features: list[NDArray[np.generic]] = []
-    labels: list[NDArray[np.generic]] = []
-    for row, payload in enumerate(payloads, first_row):
-        try:
-            record = Record.FromString(payload)
-        except DecodeError as error:
-            raise FormatError("the record is not an aialgs.data.Record protobuf message", row) from error
-        vector = _vector(_tensor(record.features, "feature", row), width, row)
-        width = len(vector) if width is None else width
-        check_width(len(vector), width, row)
-        features.append(vector)
-        if labelled:
-            labels.append(_label(record, row))
-    return finite_float32(np.stack(features), first_row), np.concatenate(labels or [np.empty(0, np.float32)])
+def _parse(payload: bytes, row: int) -> Record:
+    try:
+        return Record.FromString(payload)
+    except DecodeError as error:
+        raise FormatError("the record is not an aialgs.data.Record protobuf message", row) from error
+
+
+def _features(records: Sequence[Record], first_row: int, width: int | None) -> Features:
+    tensors = [_tensor(record.features, "feature", row) for row, record in enumerate(records, first_row)]
+    rows = [_values(tensor) for tensor in tensors]
+    if not any(map(_is_sparse, tensors)):
+        for row, values in enumerate(rows, first_row):
+            width = len(values) if width is None else width
+            check_width(len(values), width, row)
+        return finite_float32(np.stack(rows), first_row)
+    columns = []
+    for row, (tensor, values) in enumerate(zip(tensors, rows, strict=True), first_row):
+        keys = tensor.keys if _is_sparse(tensor) else range(len(values))
+        came = sparse_width(keys, tensor.shape, len(values), row) if _is_sparse(tensor) else len(values)
+        width = came if width is None else width
+        check_width(came, width, row)
+        rounded = finite_float32(values[np.newaxis], row)[0]
+        rows[row - first_row] = rounded
+        columns.append(np.fromiter(keys, np.int64, len(keys)))
+    starts = np.concatenate(([0], np.cumsum([len(keys) for keys in columns])))
+    return SparseRows(np.concatenate(rows).astype(np.float32), np.concatenate(columns), starts, width or 0)
+
+
+def _is_sparse(tensor: Tensor) -> bool:
+    """A sparse row has keys; one of zeros alone has neither keys nor values, and its shape shows it."""
+    return bool(tensor.keys) or (not tensor.values and bool(tensor.shape))
 
 
 def _tensor(values: Mapping[str, Value], what: str, row: int) -> Tensor:
@@ -149,7 +164,7 @@ def _tensor(values: Mapping[str, Value], what: str, row: int) -> Tensor:
             raise FormatError(f"expected a {what} tensor of numbers, {other or 'nothing'} came", row)
 
 
-def _values(tensor: Tensor) -> NDArray[np.generic]:
+def _values(tensor: Tensor) -> Numbers:
     if isinstance(tensor, Int32Tensor):
         return np.fromiter(tensor.values, np.int32, len(tensor.values))
     dtype = np.dtype("<f4" if isinstance(tensor, Float32Tensor) else "<f8")
@@ -161,44 +176,32 @@ def _values(tensor: Tensor) -> NDArray[np.generic]:
     return np.frombuffer(packed.SerializeToString()[-len(tensor.values) * dtype.itemsize :], dtype)
 
 
-def _vector(tensor: Tensor, width: int | None, row: int) -> NDArray[np.generic]:
-    values = _values(tensor)
-    if not tensor.keys and (len(values) or not tensor.shape):
-        return values
-    if not tensor.shape:
-        raise FormatError("the sparse tensor has keys but no shape", row)
-    return densify(values, tensor.keys, tensor.shape, width, row)
-
-
-def densify(
-    values: NDArray[np.generic], keys: Sequence[int], shape: Sequence[int], width: int | None, row: int
-) -> NDArray[np.generic]:
-    """Spreads a sparse row: `values` at the columns `keys`, zeros elsewhere.
+def sparse_width(keys: Sequence[int], shape: Sequence[int], values: int, row: int) -> int:
+    """Checks a sparse row and tells how many columns it has.
 
     Args:
-        values: (m,) numbers.
-        keys: m columns, counted from 0.
+        keys: the columns of its values, counted from 0.
         shape: (d) or, as SageMaker's Spark library writes it, (1, d).
-        width: features in a row, checked before any memory is taken; None takes what the shape says.
+        values: how many there are.
         row: the row's number, for errors.
 
     Raises:
-        FormatError: keys and values that do not pair, a key outside the shape, or a shape of more than one row.
+        FormatError: no shape, that of several rows, keys and values that do not pair, or a key outside the shape.
     """
+    if not shape:
+        raise FormatError("the sparse tensor has keys but no shape", row)
     if len(shape) > 2 or (len(shape) == 2 and shape[0] != 1):
         raise FormatError(f"expected the shape of one row, {list(shape)} came", row)
-    check_width(shape[-1], width, row)
-    width = shape[-1]
-    if len(keys) != len(values):
-        raise FormatError(f"the sparse tensor has {len(keys)} keys and {len(values)} values", row)
-    if len(keys) and not 0 <= min(keys) <= max(keys) < width:
-        raise FormatError(f"a key of the sparse tensor is outside its {width} columns", row)
-    dense = np.zeros(width, values.dtype)
-    dense[np.asarray(keys, dtype=np.int64)] = values
-    return dense
+    if len(keys) != values:
+        raise FormatError(f"the sparse tensor has {len(keys)} keys and {values} values", row)
+    if len(keys) and not 0 <= min(keys) <= max(keys) < shape[-1]:
+        raise FormatError(f"a key of the sparse tensor is outside its {shape[-1]} columns", row)
+    if len(set(keys)) != len(keys):
+        raise FormatError("the sparse tensor has a key twice", row)
+    return shape[-1]
 
 
-def _label(record: Record, row: int) -> NDArray[np.generic]:
+def _label(record: Record, row: int) -> Numbers:
     values = _values(_tensor(record.label, "label", row))
     if len(values) != 1:
         raise FormatError(f"expected one label, {len(values)} came", row)

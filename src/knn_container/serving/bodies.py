@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from knn_container.batch import Float32Array
+from knn_container.batch import Features
 from knn_container.errors import FormatError, RequestError
 from knn_container.formats import csv, json, mediatype, recordio
 from knn_container.formats.mediatype import MediaType
@@ -27,7 +27,7 @@ def check_type(content_type: MediaType) -> None:
         )
 
 
-def decode(content_type: MediaType, body: bytes, width: int) -> Float32Array:
+def decode(content_type: MediaType, body: bytes, width: int) -> Features:
     """Reads a request's (n, width) rows.
 
     Raises:
@@ -85,7 +85,7 @@ def encode(answer: Answer, model: Model, predictions: Predictions) -> bytes:
 
 def _neighbours(model: Model, predictions: Predictions) -> dict[str, Sequence[NDArray[np.generic]]]:
     rows, values = predictions.neighbours.rows, predictions.neighbours.values
-    if model.is_similarity:
+    if model.options.metric.is_similarity:
         rows, values = rows[:, ::-1], values[:, ::-1]
     labels = model.labels[rows].astype(model.answer_type)
     found = rows >= 0

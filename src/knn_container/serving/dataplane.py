@@ -55,7 +55,7 @@ class ModelHolder:
             log.exception("The model cannot be loaded.")
         else:
             self._model = model
-            log.info("Ready: %s with %d rows, k=%d.", manifest.index_type, manifest.rows, manifest.k)
+            log.info("Ready: %s with %d rows, k=%d.", manifest.index_type, manifest.rows, model.options.k)
 
     def get(self) -> Model:
         """Returns the model.
@@ -114,7 +114,7 @@ class DataPlane:
             RequestError: its status says what kind, its text what was expected and what came.
         """
         model = self._holder.get()
-        features = bodies.decode(content_type, body, model.dimension)
+        features = bodies.decode(content_type, body, model.options.dimension)
         with self._turns.turn():
             predictions = model.predict(features)
         return bodies.encode(answer, model, predictions)
