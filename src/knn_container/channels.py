@@ -7,19 +7,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader, BytesIO, FileIO
+from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from knn_container.batch import Batch
 from knn_container.errors import FormatError, UserError
 from knn_container.formats import csv, mediatype, recordio
 from knn_container.formats.mediatype import MediaType
 
-_BUFFER = 1 << 20
 _GZIP = b"\x1f\x8b"
 _PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
 
+Open = Callable[[Path], BinaryIO]
 Decode = Callable[[BinaryIO, int, int | None], Iterator[Batch]]
 
 
@@ -58,11 +58,13 @@ class FileChannel:
         name: `train` or `test`.
         folder: where the files are; it is only read.
         decode: reads one of them.
+        open_file: opens one.
     """
 
     name: str
     folder: Path
     decode: Decode
+    open_file: Open
 
     def files(self) -> list[str]:
         """The paths below the folder in bytewise order; names that begin with `.` or `_` are left out."""
@@ -78,7 +80,7 @@ class FileChannel:
 
     def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
         """Reads one of the files; one that gzip has packed is unpacked on the way."""
-        with _located(self.name, file), BufferedReader(FileIO(self.folder / file), _BUFFER) as stream:
+        with _located(self.name, file), self.open_file(self.folder / file) as stream:
             yield from self.decode(_unpacked(stream), batch_size, width)
 
 
@@ -90,11 +92,13 @@ class PipeChannel:
         name: `train` or `test`.
         pipe: of the first epoch, the only one that is read; it may not be there yet.
         decode: reads it.
+        open_file: opens it.
     """
 
     name: str
     pipe: Path
     decode: Decode
+    open_file: Open
 
     def files(self) -> list[str]:
         """The pipe's name."""
@@ -102,10 +106,15 @@ class PipeChannel:
 
     def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
         """Waits for the pipe and reads it to its end."""
-        while not self.pipe.exists():
-            time.sleep(_PIPE_WAIT)
-        with _located(self.name, file), self.pipe.open("rb", buffering=_BUFFER) as stream:
+        with _located(self.name, file), self._open_late() as stream:
             yield from self.decode(stream, batch_size, width)
+
+    def _open_late(self) -> BinaryIO:
+        while True:
+            try:
+                return self.open_file(self.pipe)
+            except FileNotFoundError:
+                time.sleep(_PIPE_WAIT)
 
 
 @contextmanager
@@ -119,19 +128,24 @@ def _located(channel: str, file: str) -> Iterator[None]:
         raise UserError(f"Channel {channel!r}, file {file!r}: expected a whole gzip file: {error}.") from error
 
 
-def _unpacked(stream: BufferedReader) -> BinaryIO:
-    if stream.peek(len(_GZIP)).startswith(_GZIP):
-        return gzip.open(stream, "rb")  # type: ignore[return-value]  # typed as text or bytes by its mode
-    return stream
+def _unpacked(stream: BinaryIO) -> BinaryIO:
+    packed = stream.read(len(_GZIP)) == _GZIP
+    stream.seek(0)
+    return cast(BinaryIO, gzip.open(stream, "rb")) if packed else stream
 
 
-def open_channel(name: str, config: Mapping[str, Any], folder: Path) -> Channel:
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=1 << 20)
+
+
+def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: Open = _open) -> Channel:
     """Makes a channel from its entry in `inputdataconfig.json`.
 
     Args:
         name: the channel's.
         config: the entry.
         folder: where the platform puts the channel: the files, or beside it the pipes `<folder>_<epoch>`.
+        open_file: opens files and pipes for reading; it may wait, and raise FileNotFoundError for a pipe to come.
 
     Raises:
         UserError: an input mode or a content type that training does not read.
@@ -141,9 +155,9 @@ def open_channel(name: str, config: Mapping[str, Any], folder: Path) -> Channel:
         decode = _unwrapping(decode)
     match config.get("TrainingInputMode") or "File":
         case "File" | "FastFile":
-            return FileChannel(name, folder, decode)
+            return FileChannel(name, folder, decode, open_file)
         case "Pipe":
-            return PipeChannel(name, folder.with_name(f"{folder.name}_0"), decode)
+            return PipeChannel(name, folder.with_name(f"{folder.name}_0"), decode, open_file)
         case mode:
             raise UserError(f"Channel {name!r}: expected the input mode File, FastFile or Pipe, {mode!r} came.")
 

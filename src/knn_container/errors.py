@@ -15,6 +15,10 @@ class FormatError(ValueError):
         self.row = row
 
 
+class ReadingStopped(Exception):  # noqa: N818 (no error: the rows read so far stand)
+    """Raised by a stream whose reader is to stop; what whole rows it has given stay."""
+
+
 class ArtifactError(ValueError):
     """A model that cannot be used, with what to do about it."""
 

@@ -9,6 +9,7 @@ from knn_container import artifact, hyperparameters
 from knn_container.channels import Channel, open_channel
 from knn_container.errors import TrainingError, UserError
 from knn_container.hyperparameters import Hyperparameters
+from knn_container.stopping import Stopper
 
 _FAILURE_LENGTH = 1023  # SageMaker shows the first 1,024 characters
 
@@ -69,11 +70,15 @@ class Folders:
         return self.base / "output" / "failure"
 
 
-def read(folders: Folders) -> Job:
+def read(folders: Folders, stop: Stopper) -> Job:
     """Reads `hyperparameters.json`, `inputdataconfig.json` and `resourceconfig.json`.
 
     The latter two may be missing, as where a person runs the container: the channels are then the folders below
     `input/data`.
+
+    Args:
+        folders: where the job is.
+        stop: ends the reading of the train channel early.
 
     Raises:
         UserError: names every mistake in the hyperparameters, or the channel that is missing or cannot be read.
@@ -91,17 +96,13 @@ def read(folders: Folders) -> Job:
     hosts = resources.get("hosts", [])
     if len(hosts) > 1:
         raise UserError(f"Training on {len(hosts)} hosts is not available yet: use one instance.")
-    opened = {
-        name: open_channel(name, channels[name] or {}, folders.data / name)
-        for name in ("train", "test")
-        if name in channels
-    }
+    test = channels.get("test")
     return Job(
         host=resources.get("current_host", "algo-1"),
         hyperparameters=checked,
         given={name: str(value) for name, value in sorted(given.items())},
-        train=opened["train"],
-        test=opened.get("test"),
+        train=open_channel("train", channels["train"] or {}, folders.data / "train", stop.open),
+        test=None if test is None else open_channel("test", test, folders.data / "test"),
     )
 
 

@@ -2,50 +2,45 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from io import BufferedReader, FileIO
+from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, BinaryIO
 
-from knn_container.errors import PlatformError
+from knn_container.errors import PlatformError, ReadingStopped
 
 log = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
-
 # SageMaker sends SIGKILL 120 seconds after SIGTERM.
 _SECONDS_LEFT = 100
-
-
-class _StopWaiting(Exception):  # noqa: N818 (control flow, not an error)
-    """Leaves a read that may wait for ever."""
+_BUFFER = 1 << 20
 
 
 class Stopper:
-    """Notes SIGTERM, and gives the job 100 seconds from then.
+    """Notes SIGTERM, ends what is being read, and gives the job 100 seconds from then.
 
     Attributes:
         requested: whether the signal has come.
+        waiting: whether a read or an open is under way, which may wait for ever.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._reading = False
+        self.waiting = False
 
     def listen(self) -> None:
         """Takes SIGTERM over; to be called in the main thread."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGALRM, self._on_alarm)
 
-    def next_of(self, items: Iterator[Item]) -> Item | None:
-        """Takes the next item; None at the end and once SIGTERM has come, which ends a wait for it."""
-        try:
-            try:
-                self._reading = True
-                return None if self.requested else next(items, None)
-            finally:
-                self._reading = False
-        except _StopWaiting:
-            return None
+    def open(self, path: Path) -> BinaryIO:
+        """Opens a file or a pipe, which raises `ReadingStopped` in place of further bytes once SIGTERM has come."""
+        return BufferedReader(_StoppableFile(self, path), _BUFFER)
+
+    def check(self) -> None:
+        """Raises ReadingStopped once SIGTERM has come."""
+        if self.requested:
+            raise ReadingStopped
 
     def _on_term(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:
@@ -53,8 +48,28 @@ class Stopper:
         self.requested = True
         log.warning("SIGTERM: the model will be built from the rows read so far.")
         signal.alarm(_SECONDS_LEFT)
-        if self._reading:
-            raise _StopWaiting
+        if self.waiting:
+            raise ReadingStopped
 
     def _on_alarm(self, _number: int, _frame: FrameType | None) -> None:
         raise PlatformError(f"The model was not complete {_SECONDS_LEFT} seconds after SIGTERM.")
+
+
+class _StoppableFile(FileIO):
+    def __init__(self, stopper: Stopper, path: Path) -> None:
+        self._stopper = stopper
+        stopper.check()
+        try:
+            stopper.waiting = True
+            super().__init__(path)
+        finally:
+            stopper.waiting = False
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Reads what there is, waiting for it if need be."""
+        self._stopper.check()
+        try:
+            self._stopper.waiting = True
+            return super().readinto(buffer)
+        finally:
+            self._stopper.waiting = False

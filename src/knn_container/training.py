@@ -3,13 +3,14 @@
 import errno
 import logging
 import time
+from contextlib import suppress
 
 import faiss
 
 from knn_container import archive, artifact, index, job
 from knn_container.artifact import Manifest
 from knn_container.channels import Channel
-from knn_container.errors import AlgorithmError, PlatformError, TrainingError, UserError
+from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
 from knn_container.evaluation import score_for
 from knn_container.hyperparameters import Hyperparameters
 from knn_container.job import Folders, Job
@@ -54,10 +55,10 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     """
     stop = stop or Stopper()
     job.clear(folders)
-    task = job.read(folders)
+    task = job.read(folders, stop)
     log.info("Final configuration: %s", task.hyperparameters)
     telemetry = Telemetry(task.host)
-    sample, options = _sample(task, stop, telemetry)
+    sample, options = _sample(task, telemetry)
     built = _build(task, sample, telemetry)
     manifest = Manifest(
         options=options,
@@ -81,24 +82,26 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     telemetry.end()
 
 
-def _sample(task: Job, stop: Stopper, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
+def _sample(task: Job, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
     """Reads the train channel once and keeps a uniform sample of its rows, projected."""
     given = task.hyperparameters
     reservoir = BottomK(given.sample_size, given.seed)
     options: ModelOptions | None = None
     project: Projection
     started, batches, tick = time.perf_counter(), 0, Every(5)
-    for path in task.train.files():
-        reservoir.start_file(path)
-        rows = task.train.batches(path, given.mini_batch_size, options.dimension if options else given.feature_dim)
-        while (batch := stop.next_of(rows)) is not None:
-            if options is None:
-                options = given.options(width := batch.features.shape[1])
-                project = project_for(options.reduction, width, index.padded(width, given.pq_m))
-            reservoir.add(batch.features, batch.labels, batch.uids, project)
-            batches += 1
-            if tick.due():
-                log.info("Read %d rows, %.0f rows/second.", reservoir.rows_read, reservoir.rows_read / tick.seconds())
+    with suppress(ReadingStopped):
+        for path in task.train.files():
+            reservoir.start_file(path)
+            width = options.dimension if options else given.feature_dim
+            for batch in task.train.batches(path, given.mini_batch_size, width):
+                if options is None:
+                    options = given.options(width := batch.features.shape[1])
+                    project = project_for(options.reduction, width, index.padded(width, given.pq_m))
+                reservoir.add(batch.features, batch.labels, batch.uids, project)
+                batches += 1
+                if tick.due():
+                    rate = reservoir.rows_read / tick.seconds()
+                    log.info("Read %d rows, %.0f rows/second.", reservoir.rows_read, rate)
     if options is None:
         raise UserError(f"The channel {task.train.name!r} has not one row.")
     sample = reservoir.finish()

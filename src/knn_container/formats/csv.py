@@ -1,7 +1,7 @@
 """`text/csv`: one row a line, comma-separated numbers, no header."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO, TextIOWrapper
 from itertools import islice
 from typing import BinaryIO
@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from knn_container.batch import Batch, Float32Array, Float64Array, check_labels, check_width, finite_float32
-from knn_container.errors import FormatError
+from knn_container.errors import FormatError, ReadingStopped
 
 NumberedLines = list[tuple[int, str]]
 
@@ -81,9 +81,10 @@ def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]
         raise FormatError(f"the encoding {encoding!r} is unknown") from error
     number = 0
     try:
-        for number, line in enumerate(text, 1):
-            if not line.isspace():
-                yield number, line
+        with suppress(ReadingStopped):
+            for number, line in enumerate(text, 1):
+                if not line.isspace():
+                    yield number, line
     except UnicodeDecodeError as error:
         raise FormatError(f"the text is not {encoding}: {error.reason}", number + 1) from error
 

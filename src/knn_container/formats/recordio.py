@@ -9,6 +9,7 @@ payloads that hold it uncut. The record is documented in SageMaker's "Common Dat
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
 from itertools import islice
 from typing import BinaryIO
@@ -18,7 +19,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from knn_container.batch import Batch, Features, SparseRows, check_labels, check_width, finite_float32
-from knn_container.errors import FormatError
+from knn_container.errors import FormatError, ReadingStopped
 from knn_container.formats.record_pb2 import Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -63,20 +64,25 @@ def read_payloads(stream: BinaryIO) -> Iterator[bytes]:
     """
     row = 1
     parts: list[bytes] = []
-    while header := stream.read(_HEADER.size):
-        flag, part = _read_part(stream, header, row)
-        if (flag in (_WHOLE, _FIRST)) != (not parts):
-            raise FormatError(f"a part of a record is out of order (part flag {flag})", row)
-        parts.append(part)
-        if flag in (_WHOLE, _LAST):
-            yield parts[0] if flag == _WHOLE else MAGIC.join(parts)
-            parts.clear()
-            row += 1
-    if parts:
-        raise FormatError("the data end before the record's last part", row)
+    with suppress(ReadingStopped):
+        while header := stream.read(_HEADER.size):
+            flag, length = _read_header(header, row)
+            if (flag in (_WHOLE, _FIRST)) != (not parts):
+                raise FormatError(f"a part of a record is out of order (part flag {flag})", row)
+            part = stream.read(length + -length % 4)
+            # Some writers leave out the padding behind the last frame.
+            if len(part) < length:
+                raise FormatError(f"the data end inside a record, after {len(part)} of {length} bytes", row)
+            parts.append(part[:length])
+            if flag in (_WHOLE, _LAST):
+                yield parts[0] if flag == _WHOLE else MAGIC.join(parts)
+                parts.clear()
+                row += 1
+        if parts:
+            raise FormatError("the data end before the record's last part", row)
 
 
-def _read_part(stream: BinaryIO, header: bytes, row: int) -> tuple[int, bytes]:
+def _read_header(header: bytes, row: int) -> tuple[int, int]:
     if len(header) < _HEADER.size:
         raise FormatError(f"the data end inside a frame's header, after {len(header)} of 8 bytes", row)
     magic, flag_and_length = _HEADER.unpack(header)
@@ -88,12 +94,7 @@ def _read_part(stream: BinaryIO, header: bytes, row: int) -> tuple[int, bytes]:
     flag, length = flag_and_length >> _LENGTH_BITS, flag_and_length & ((1 << _LENGTH_BITS) - 1)
     if flag > _LAST:
         raise FormatError(f"the frame's part flag is {flag}, expected 0 to 3", row)
-    padded = length + -length % 4
-    part = stream.read(padded)
-    # Some writers leave out the padding behind the last frame.
-    if len(part) < length:
-        raise FormatError(f"the data end inside a record, after {len(part)} of {length} bytes", row)
-    return flag, part[:length]
+    return flag, length
 
 
 def decode_request(body: bytes, width: int) -> Features:
