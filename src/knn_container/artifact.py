@@ -15,6 +15,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from knn_container import official
 from knn_container.batch import IdArray, LabelArray
 from knn_container.errors import ArtifactError
 from knn_container.metric import Metric
@@ -133,12 +134,29 @@ def _describe(path: Path) -> dict[str, Any]:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def load(folder: Path) -> tuple[Model, Manifest]:
-    """Reads a model.
+def memory_needed(folder: Path) -> int:
+    """The bytes that a model takes once it is loaded, by the sizes of its files.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    paths = [path for path in folder.glob("*") if path.is_file()]
+    if not any(path.name in (MANIFEST, official.INDEX) for path in paths):
+        raise ArtifactError(_no_model(folder))
+    return sum(path.stat().st_size for path in paths)
+
+
+def load(folder: Path) -> tuple[Model, str]:
+    """Reads a model of ours, or of the built-in algorithm.
+
+    Returns:
+        The model, and what it is in a few words.
 
     Raises:
         ArtifactError: there is none, it is not whole, or it was made by a newer version.
     """
+    if official.is_official(folder) and not (folder / MANIFEST).exists():
+        return official.load(folder), "a model of SageMaker's built-in k-NN"
     manifest = read_manifest(folder)
     index = _read_index(folder / INDEX)
     labels: LabelArray = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False)
@@ -153,7 +171,7 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     ):
         if came != expected:
             raise ArtifactError(f"the {what.format(came)}, {MANIFEST} promises {expected}. {_TRAIN_AGAIN}")
-    return Model(index, labels, ids, options), manifest
+    return Model(index, labels, ids, options), f"{manifest.index_type} with {manifest.rows} rows"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -164,7 +182,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtifactError(f"no model: {path} does not exist. Train one, or put a model.tar.gz there.")
+        raise ArtifactError(_no_model(folder))
     try:
         document = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
@@ -185,6 +203,10 @@ def read_manifest(folder: Path) -> Manifest:
             raise
         raise ArtifactError(f"{path} is damaged: {error!r}. {_TRAIN_AGAIN}") from error
     return manifest
+
+
+def _no_model(folder: Path) -> str:
+    return f"no model: {folder / MANIFEST} does not exist. Train one, or put a model.tar.gz there."
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -19,7 +19,7 @@ from knn_container.formats.mediatype import MediaType
 _GZIP = b"\x1f\x8b"
 _PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
 
-Open = Callable[[Path], BinaryIO]
+Open = Callable[[Path], BufferedReader]
 Decode = Callable[[BinaryIO, int, int | None], Iterator[Batch]]
 
 
@@ -109,7 +109,7 @@ class PipeChannel:
         with _located(self.name, file), self._open_late() as stream:
             yield from self.decode(stream, batch_size, width)
 
-    def _open_late(self) -> BinaryIO:
+    def _open_late(self) -> BufferedReader:
         while True:
             try:
                 return self.open_file(self.pipe)
@@ -128,14 +128,12 @@ def _located(channel: str, file: str) -> Iterator[None]:
         raise UserError(f"Channel {channel!r}, file {file!r}: expected a whole gzip file: {error}.") from error
 
 
-def _unpacked(stream: BinaryIO) -> BinaryIO:
-    packed = stream.read(len(_GZIP)) == _GZIP
-    stream.seek(0)
-    return cast(BinaryIO, gzip.open(stream, "rb")) if packed else stream
+def _unpacked(stream: BufferedReader) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(stream, "rb")) if stream.peek(2).startswith(_GZIP) else stream
 
 
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb", buffering=1 << 20)
+def _open(path: Path) -> BufferedReader:
+    return BufferedReader(FileIO(path), 1 << 20)
 
 
 def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: Open = _open) -> Channel:

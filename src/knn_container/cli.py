@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -30,6 +31,8 @@ def serve() -> NoReturn:
 
 
 def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
+    # Process 1 of a container has no default action for SIGTERM: without this, one that comes early is lost.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(
         program,
         description="Trains and serves k-nearest neighbours, in place of SageMaker's built-in k-NN.",
@@ -39,11 +42,11 @@ def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
     if command is None:
         parser.add_argument("command", nargs="?", choices=("train", "serve"), default="train")
     options = parser.parse_args(arguments)
-    logs.configure()
     try:
         read = settings.read(os.environ)
     except UserError as error:
         parser.error(str(error))
+    logs.configure(read.log_level)
     # OpenMP reads its environment when FAISS is imported, so this comes first and the imports below.
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu.budget()))
     if (command or options.command) == "train":

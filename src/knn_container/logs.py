@@ -6,7 +6,7 @@ import sys
 _FORMAT = "[%(asctime)s %(levelname)s %(thread)d] %(message)s"
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure(level: int | str = logging.INFO) -> None:
     """Sends the root logger's lines to standard output."""
     logging.basicConfig(level=level, format=_FORMAT, datefmt="%m/%d/%Y %H:%M:%S", stream=sys.stdout, force=True)
     # It reports every SIMD variant that it tries to load.

@@ -35,10 +35,29 @@ def _positive(text: str) -> int:
     return value
 
 
+def _bytes(text: str) -> int | None:
+    return _positive(text) if text else None
+
+
 def _port(text: str) -> int:
     if not 0 < (value := int(text)) < 1 << 16:
         raise ValueError(text)
     return value
+
+
+def _flag(text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False, "": False}
+    if text.lower() not in values:
+        raise ValueError(text)
+    return values[text.lower()]
+
+
+def _level(text: str) -> int | str:
+    if text.isdecimal():
+        return int(text)
+    if text.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+        raise ValueError(text)
+    return text.upper()
 
 
 TABLE: tuple[Setting, ...] = (
@@ -49,6 +68,14 @@ TABLE: tuple[Setting, ...] = (
         "a folder",
         "/opt/ml",
         "The folder that holds `input`, `model` and `output`.",
+    ),
+    Setting(
+        "SAGEMAKER_CONTAINER_LOG_LEVEL",
+        "log_level",
+        _level,
+        "a level such as 20 or INFO",
+        "INFO",
+        "The least level that is logged.",
     ),
     Setting(
         "TRAINING_JOB_NAME",
@@ -74,9 +101,81 @@ TABLE: tuple[Setting, ...] = (
         _positive,
         "a whole number from 1",
         "1",
-        "Server processes; each has its own threads, all share the vectors of a flat index.",
+        "Server processes; each has its own threads, all share the vectors of a flat index. "
+        "A multi-model endpoint has one.",
+    ),
+    Setting(
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+        "default_accept",
+        str,
+        "an Accept header",
+        "application/json",
+        "The Accept header of requests without one; it may carry options, such as `verbose=true`.",
+    ),
+    Setting(
+        "SAGEMAKER_INFERENCE_OUTPUT",
+        "output",
+        str,
+        "names of columns",
+        "predicted_label",
+        "The columns of an answer, separated by commas: some of `predicted_label`, `distances`, `labels`, `ids`, "
+        "`probability`, `probabilities`, `classes`.",
+    ),
+    Setting(
+        "KNN_EUCLIDEAN_DISTANCES",
+        "euclidean",
+        _flag,
+        "true or false",
+        "false",
+        "Answers L2 distances as they are; false answers their squares, as FAISS does.",
+    ),
+    Setting(
+        "SAGEMAKER_BATCH",
+        "batch",
+        str,
+        "text",
+        "",
+        "Set by a batch transform: `True` in the SDK's local mode, `true` on SageMaker; each gets its own spelling "
+        "in `/execution-parameters`.",
+    ),
+    Setting(
+        "SAGEMAKER_MULTI_MODEL",
+        "multi_model",
+        _flag,
+        "true or false",
+        "false",
+        "Set by a multi-model endpoint: models come and go through `/models`.",
+    ),
+    Setting(
+        "KNN_MODEL_MEMORY",
+        "model_memory",
+        _bytes,
+        "a number of bytes",
+        "",
+        "What the models of a multi-model endpoint may take together; without it, three quarters of the container's "
+        "memory.",
     ),
 )
+
+# Variables that SageMaker's containers know and that have nothing to do here, with the reason.
+IGNORED: dict[str, str] = {
+    "SAGEMAKER_SAFE_PORT_RANGE": "The server needs no port beside its own.",
+    "SAGEMAKER_MAX_PAYLOAD_IN_MB": "The platform cuts payloads itself; `MAX_CONTENT_LENGTH` is the limit here.",
+    "SAGEMAKER_BATCH_STRATEGY": "A request may hold one record or many.",
+    "SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": "Requests may come side by side.",
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT": "A request is not cut off; the platform has its own limit.",
+    "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "As `SAGEMAKER_MODEL_SERVER_TIMEOUT`.",
+    "SAGEMAKER_MODEL_SERVER_VMARGS": "There is no Java here.",
+    "SAGEMAKER_STARTUP_TIMEOUT": "The server answers `/ping` with 503 for as long as the model takes to load.",
+    "SAGEMAKER_PROGRAM": "There is no user script.",
+    "SAGEMAKER_NUM_MODEL_WORKERS": "A model is held once, whatever the number of requests.",
+    "SAGEMAKER_MODEL_JOB_QUEUE_SIZE": "As `SAGEMAKER_NUM_MODEL_WORKERS`.",
+    "SAGEMAKER_MAX_REQUEST_SIZE": "`MAX_CONTENT_LENGTH` is the limit.",
+    "SAGEMAKER_MAX_HEAP_SIZE": "There is no Java here.",
+    "SAGEMAKER_MAX_DIRECT_MEMORY_SIZE": "There is no Java here.",
+    "SAGEMAKER_HTTP_PORT": "`SAGEMAKER_BIND_TO_PORT` sets the port.",
+    "SAGEMAKER_DATA_PATH": "`SAGEMAKER_BASE_DIR` sets the folder.",
+}
 
 
 @dataclass(frozen=True)
@@ -84,16 +183,28 @@ class Settings:
     """What the environment says; the table documents each field."""
 
     base: Path
+    log_level: int | str
     job_name: str
     job_arn: str
     port: int
     max_content_length: int
     workers: int
+    default_accept: str
+    output: str
+    euclidean: bool
+    batch: str
+    multi_model: bool
+    model_memory: int | None
 
     @property
     def platform_packs_the_model(self) -> bool:
         """Whether SageMaker makes `model.tar.gz` of the model folder."""
         return bool(self.job_name or self.job_arn)
+
+    @property
+    def processes(self) -> int:
+        """Server processes: one, where models are loaded by requests, which reach only one of several."""
+        return 1 if self.multi_model else self.workers
 
 
 def read(environment: Mapping[str, str]) -> Settings:

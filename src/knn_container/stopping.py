@@ -5,7 +5,7 @@ import signal
 from io import BufferedReader, FileIO
 from pathlib import Path
 from types import FrameType
-from typing import Any, BinaryIO
+from typing import Any
 
 from knn_container.errors import PlatformError, ReadingStopped
 
@@ -33,7 +33,7 @@ class Stopper:
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGALRM, self._on_alarm)
 
-    def open(self, path: Path) -> BinaryIO:
+    def open(self, path: Path) -> BufferedReader:
         """Opens a file or a pipe, which raises `ReadingStopped` in place of further bytes once SIGTERM has come."""
         return BufferedReader(_StoppableFile(self, path), _BUFFER)
 

@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from knn_container.batch import Batch, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
+from knn_container.formats.json import Column
 
 NumberedLines = list[tuple[int, str]]
 
@@ -61,17 +61,20 @@ def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: st
         return finite_float32(table[:, label_size:], 0)
 
 
-def encode(columns: Sequence[Sequence[NDArray[np.generic]]]) -> bytes:
-    """Writes one line a row; numbers in their shortest exact form.
+def encode(columns: Sequence[Column]) -> bytes:
+    """Writes one line a row; numbers in their shortest exact form, text in quotes.
 
     Args:
-        columns: each has an array for every row; a row's arrays are written side by side.
+        columns: one number, or one array or list, for every row; a row's are written side by side.
     """
     return b"".join(b",".join(map(_cells, row)) + b"\n" for row in zip(*columns, strict=True))
 
 
-def _cells(numbers: NDArray[np.generic]) -> bytes:
-    return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+def _cells(value: object) -> bytes:
+    if isinstance(value, list):
+        return ",".join('"{}"'.format(text.replace('"', '""')) for text in value).encode()
+    text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return text[1:-1] if text.startswith(b"[") else text
 
 
 def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]]:

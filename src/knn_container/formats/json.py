@@ -16,8 +16,8 @@ from knn_container.batch import Float32Array, check_width, finite_float32
 from knn_container.errors import FormatError
 from knn_container.formats.recordio import sparse_width
 
-# A name for each column, with one number or one array for every row.
-Columns = Mapping[str, Sequence[np.generic | NDArray[np.generic]]]
+# One number, or one array or list, for every row.
+Column = Sequence[np.generic | NDArray[np.generic] | list[str]]
 
 _SHAPES = (
     'expected {"features": [numbers]}, {"data": {"features": {"values": [numbers]}}} or the latter with keys and shape'
@@ -59,7 +59,7 @@ def decode_lines(body: bytes, width: int) -> Float32Array:
     return _rows(instances, [number for number, _ in lines], width, body)
 
 
-def encode(columns: Columns) -> bytes:
+def encode(columns: Mapping[str, Column]) -> bytes:
     """Writes `{"predictions": [...]}`, one object a row with a key for each column.
 
     Args:
@@ -68,7 +68,7 @@ def encode(columns: Columns) -> bytes:
     return orjson.dumps({"predictions": _objects(columns)}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def encode_lines(columns: Columns) -> bytes:
+def encode_lines(columns: Mapping[str, Column]) -> bytes:
     """Writes one object a line, each ended by a newline."""
     option = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     return b"".join(orjson.dumps(row, option=option) for row in _objects(columns))
@@ -79,7 +79,7 @@ def encode_error(status: int, reason: str) -> bytes:
     return orjson.dumps({"error": reason, "status": status})
 
 
-def _objects(columns: Columns) -> list[dict[str, Any]]:
+def _objects(columns: Mapping[str, Column]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

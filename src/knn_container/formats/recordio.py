@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from knn_container.batch import Batch, Features, SparseRows, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
-from knn_container.formats.record_pb2 import Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
+from knn_container.formats.record_pb2 import Bytes, Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
 
 MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<4sI")
@@ -232,11 +232,12 @@ def encode(features: NDArray[np.floating], labels: NDArray[np.floating] | None =
     )
 
 
-def encode_answers(columns: Mapping[str, Sequence[NDArray[np.generic]]]) -> bytes:
-    """Encodes one record a row, whose label map holds a float tensor for each column.
+def encode_answers(columns: Mapping[str, Sequence[np.generic | NDArray[np.generic] | list[str]]]) -> bytes:
+    """Encodes one record a row, whose label map holds a tensor for each column.
 
     Args:
-        columns: (m,) float32 or float64 values for every row, by name.
+        columns: a number, an array or a list of text for every row, by name. float32 becomes a float32_tensor,
+            other numbers a float64_tensor, text bytes in UTF-8.
     """
     return b"".join(
         frame(Record(label={name: _value(value) for name, value in zip(columns, row, strict=True)}).SerializeToString())
@@ -244,7 +245,10 @@ def encode_answers(columns: Mapping[str, Sequence[NDArray[np.generic]]]) -> byte
     )
 
 
-def _value(numbers: NDArray[np.generic]) -> Value:
+def _value(values: np.generic | NDArray[np.generic] | list[str]) -> Value:
+    if isinstance(values, list):
+        return Value(bytes=Bytes(value=[text.encode() for text in values]))
+    numbers = np.atleast_1d(values)
     if numbers.dtype == np.float32:
         return Value(float32_tensor=Float32Tensor(values=numbers.tolist()))
     return Value(float64_tensor=Float64Tensor(values=numbers.tolist()))

@@ -1,4 +1,4 @@
-"""The Flask application: `/ping` and `/invocations`."""
+"""The Flask applications: routes that translate between HTTP and the data plane."""
 
 import logging
 
@@ -8,52 +8,101 @@ from werkzeug.exceptions import HTTPException
 
 from knn_container.errors import RequestError
 from knn_container.formats import json, mediatype
+from knn_container.model import Model
 from knn_container.serving import bodies
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.negotiation import negotiate
+from knn_container.serving.store import ModelHolder
 
 log = logging.getLogger(__name__)
 
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+# SageMaker's own default for a batch transform's payload.
+_BATCH_PAYLOAD_MB = 6
 
-def create_app(plane: DataPlane, max_content_length: int) -> Flask:
-    """Makes the application.
+
+class Endpoint:
+    """What the routes of one model and of many have in common.
 
     Args:
         plane: does the work.
         max_content_length: the largest request body in bytes.
     """
-    app = Flask("knn_container")
+
+    def __init__(self, plane: DataPlane, max_content_length: int) -> None:
+        self._plane = plane
+        self._max_content_length = max_content_length
+
+    def invoke(self, model: Model) -> Response:
+        """Answers the request at hand."""
+        answer = negotiate(request.headers.get("Accept"), request.headers.get(ATTRIBUTES), self._plane.defaults)
+        content_type = mediatype.parse(request.headers.get("Content-Type", ""))
+        bodies.check_type(content_type)
+        body = read_body(request, self._max_content_length)
+        return Response(self._plane.invoke(model, content_type, body, answer), content_type=answer.media_type)
+
+    def make_app(self) -> Flask:
+        """Makes an application that turns every error into a body that explains it."""
+        app = Flask("knn_container")
+
+        @app.errorhandler(RequestError)
+        def refused(error: RequestError) -> ResponseReturnValue:
+            return _refuse(error.status, str(error))
+
+        @app.errorhandler(HTTPException)
+        def not_routed(error: HTTPException) -> ResponseReturnValue:
+            return _refuse(error.code or 500, f"{error.name}: {request.method} {request.path}")
+
+        @app.errorhandler(Exception)
+        def failed(error: Exception) -> ResponseReturnValue:
+            log.exception("A request failed.")
+            return _refuse(500, f"The request failed inside the server: {type(error).__name__}: {error}")
+
+        @app.after_request
+        def return_attributes(response: Response) -> Response:
+            if ATTRIBUTES in request.headers:
+                response.headers[ATTRIBUTES] = request.headers[ATTRIBUTES]
+            return response
+
+        return app
+
+
+def create_app(
+    plane: DataPlane, holder: ModelHolder, max_content_length: int, *, batch_strategy: str = "MULTI_RECORD"
+) -> Flask:
+    """Makes the application for one model.
+
+    Args:
+        plane: does the work.
+        holder: has the model.
+        max_content_length: the largest request body in bytes.
+        batch_strategy: how `/execution-parameters` spells that several records may come in one request.
+    """
+    endpoint = Endpoint(plane, max_content_length)
+    app = endpoint.make_app()
 
     @app.get("/ping")
     def ping() -> ResponseReturnValue:
-        plane.check_ready()
+        holder.get()
         return "", 200
+
+    @app.get("/execution-parameters")
+    def execution_parameters() -> ResponseReturnValue:
+        payload = max(1, min(_BATCH_PAYLOAD_MB, max_content_length >> 20, 100 // plane.turns.cpus))
+        return {
+            "MaxConcurrentTransforms": plane.turns.cpus,
+            "BatchStrategy": batch_strategy,
+            "MaxPayloadInMB": payload,
+        }
 
     @app.post("/invocations")
     def invocations() -> ResponseReturnValue:
-        answer = negotiate(request.headers.get("Accept"))
-        content_type = mediatype.parse(request.headers.get("Content-Type", ""))
-        bodies.check_type(content_type)
-        body = _read_body(request, max_content_length)
-        return Response(plane.invoke(content_type, body, answer), content_type=answer.media_type)
-
-    @app.errorhandler(RequestError)
-    def refused(error: RequestError) -> ResponseReturnValue:
-        return _refuse(error.status, str(error))
-
-    @app.errorhandler(HTTPException)
-    def not_routed(error: HTTPException) -> ResponseReturnValue:
-        return _refuse(error.code or 500, f"{error.name}: {request.method} {request.path}")
-
-    @app.errorhandler(Exception)
-    def failed(error: Exception) -> ResponseReturnValue:
-        log.exception("A request failed.")
-        return _refuse(500, f"The request failed inside the server: {type(error).__name__}: {error}")
+        return endpoint.invoke(holder.get())
 
     return app
 
 
-def _read_body(incoming: Request, limit: int) -> bytes:
+def read_body(incoming: Request, limit: int) -> bytes:
     """Reads a body, chunked or not, of at most `limit` bytes.
 
     Raises:

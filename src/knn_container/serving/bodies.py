@@ -1,17 +1,16 @@
 """Bodies of requests and answers: picks the format by its media type."""
 
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
 from knn_container.batch import Features
 from knn_container.errors import FormatError, RequestError
 from knn_container.formats import csv, json, mediatype, recordio
+from knn_container.formats.json import Column
 from knn_container.formats.mediatype import MediaType
-from knn_container.model import Model, Predictions
-from knn_container.serving.negotiation import Answer
+from knn_container.serving.negotiation import COLUMNS, DISTANCES, LABELS, PREDICTED, Answer
 
+# As SageMaker's CSV has it: what is predicted first.
+_CSV_ORDER = (PREDICTED, LABELS, DISTANCES, *COLUMNS[3:])
 _REQUESTS = (mediatype.CSV, mediatype.JSON, mediatype.JSONLINES, mediatype.RECORDIO)
 
 
@@ -61,37 +60,19 @@ def _encoding(content_type: MediaType) -> str:
     return content_type.parameters.get("encoding") or content_type.parameters.get("charset") or "utf-8"
 
 
-def encode(answer: Answer, model: Model, predictions: Predictions) -> bytes:
-    """Writes the answer: a row's prediction and, if verbose, its neighbours' labels and distances.
+def encode(answer: Answer, columns: Mapping[str, Column]) -> bytes:
+    """Writes the answer to n rows.
 
-    Both lists are in ascending order of the distances, as the built-in algorithm has them: for a similarity the
-    nearest neighbour so comes last. Labels and predictions are float32 where that holds all of the model's labels
-    exactly, else float64.
+    Args:
+        answer: says how.
+        columns: for each name a value, or a list of values, for each row.
     """
-    predicted: NDArray[np.generic] = predictions.predicted
-    columns = _neighbours(model, predictions) if answer.verbose else {}
     match answer.media_type:
         case mediatype.JSON:
-            return json.encode({"predicted_label": list(predicted), **columns})
+            return json.encode(columns)
         case mediatype.JSONLINES:
-            return json.encode_lines({"predicted_label": list(predicted), **columns})
+            return json.encode_lines(columns)
         case mediatype.CSV:
-            lists = [columns[name] for name in ("labels", "distances") if name in columns]
-            return csv.encode([list(predicted[:, np.newaxis]), *lists])
+            return csv.encode([columns[name] for name in _CSV_ORDER if name in columns])
         case _:
-            one_each = predicted.astype(model.answer_type)[:, np.newaxis]
-            return recordio.encode_answers({"predicted_label": list(one_each), **columns})
-
-
-def _neighbours(model: Model, predictions: Predictions) -> dict[str, Sequence[NDArray[np.generic]]]:
-    rows, values = predictions.neighbours.rows, predictions.neighbours.values
-    if model.options.metric.is_similarity:
-        rows, values = rows[:, ::-1], values[:, ::-1]
-    labels = model.labels[rows].astype(model.answer_type)
-    found = rows >= 0
-    if found.all():
-        return {"distances": list(np.ascontiguousarray(values)), "labels": list(labels)}
-    return {
-        "distances": [value[exists] for value, exists in zip(values, found, strict=True)],
-        "labels": [label[exists] for label, exists in zip(labels, found, strict=True)],
-    }
+            return recordio.encode_answers(columns)

@@ -6,9 +6,14 @@ import threading
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from knn_container import cpu
+from knn_container import cpu, memory
+from knn_container.errors import UserError
 from knn_container.serving.app import create_app
-from knn_container.serving.dataplane import CpuTurns, DataPlane, ModelHolder
+from knn_container.serving.dataplane import DataPlane
+from knn_container.serving.multimodel import create_multi_model_app
+from knn_container.serving.negotiation import Defaults, read_defaults
+from knn_container.serving.store import ModelHolder, ModelStore
+from knn_container.serving.turns import CpuTurns
 from knn_container.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -17,20 +22,40 @@ log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 25
 # A request waits in its thread for a CPU; there are this many, so that one is always free for /ping.
 _THREADS = 128
+# Of the container's memory, what models may take where KNN_MODEL_MEMORY does not say.
+_MODEL_SHARE = 0.75
+
+
+def make_app(settings: Settings, defaults: Defaults) -> Flask:
+    """Makes the application of one server process and begins to load its model.
+
+    FAISS is used in this process alone, never in one that forks it: OpenMP threads of the parent would be missing in
+    the child, and a search would wait for them for ever.
+    """
+    plane = DataPlane(CpuTurns(max(1, cpu.budget() // settings.processes)), defaults, settings.euclidean)
+    if settings.multi_model:
+        budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
+        return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length)
+    holder = ModelHolder()
+    threading.Thread(target=holder.load, args=(settings.base / "model",), daemon=True).start()
+    # SageMaker's documentation and its local mode spell the strategy differently, and a platform's true likewise.
+    strategy = "MultiRecord" if settings.batch == "True" else "MULTI_RECORD"
+    return create_app(plane, holder, settings.max_content_length, batch_strategy=strategy)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn, configured from the settings alone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, defaults: Defaults) -> None:
         self._settings = settings
+        self._defaults = defaults
         super().__init__()
 
     def load_config(self) -> None:
         """Sets what differs from gunicorn's defaults."""
         for name, value in {
             "bind": f"0.0.0.0:{self._settings.port}",
-            "workers": self._settings.workers,
+            "workers": self._settings.processes,
             "worker_class": "gthread",
             "threads": _THREADS,
             "worker_tmp_dir": "/dev/shm",  # noqa: S108 (the heartbeat file: never on a disk that can stall)
@@ -41,19 +66,18 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        """Makes the application in a worker process and loads its model beside it.
-
-        FAISS is used after the fork alone: OpenMP threads of the parent would be missing in the child, and a
-        search would wait for them for ever.
-        """
-        holder = ModelHolder()
-        cpus = max(1, cpu.budget() // self._settings.workers)
-        threading.Thread(target=holder.load, args=(self._settings.base / "model",), daemon=True).start()
-        return create_app(DataPlane(holder, CpuTurns(cpus)), self._settings.max_content_length)
+        """Makes the application; gunicorn calls this in each worker process."""
+        return make_app(self._settings, self._defaults)
 
 
 def main(settings: Settings) -> int:
     """Serves until SIGTERM; returns the exit status."""
-    log.info("Serving %s on port %d with %d process(es).", settings.base / "model", settings.port, settings.workers)
-    Server(settings).run()
+    try:
+        defaults = read_defaults(settings.default_accept, settings.output)
+    except UserError as error:
+        log.error("%s", error)
+        return 2
+    what = "many models" if settings.multi_model else str(settings.base / "model")
+    log.info("Serving %s on port %d with %d process(es).", what, settings.port, settings.processes)
+    Server(settings, defaults).run()
     return 0

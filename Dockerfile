@@ -1,0 +1,59 @@
+# Trains and serves k-nearest neighbours: `docker run IMAGE train`, `docker run IMAGE serve`.
+#
+# FAISS=faiss-gpu, the default, uses NVIDIA GPUs where there are any and runs without too;
+# FAISS=faiss-cpu leaves out the CUDA libraries, most of the image.
+
+ARG BASE=debian:trixie-slim
+
+FROM ${BASE} AS packages
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-venv
+# pip stays in an environment of its own and installs into the other, which is the one that ships.
+RUN python3 -m venv /opt/pip && python3 -m venv --without-pip /opt/knn-container
+ENV PIP_PYTHON=/opt/knn-container/bin/python \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore
+# For those who have a package index of their own: --build-arg PIP_INDEX_URL=...
+ARG PIP_INDEX_URL
+ARG FAISS=faiss-gpu
+RUN case "${FAISS}" in \
+        faiss-gpu|faiss-cpu) ;; \
+        *) echo "FAISS must be faiss-gpu or faiss-cpu, not '${FAISS}'" >&2; exit 1 ;; \
+    esac
+COPY requirements/cpu.txt requirements/gpu.txt /requirements/
+RUN /opt/pip/bin/pip install --require-hashes --no-deps --only-binary :all: \
+        --requirement "/requirements/${FAISS#faiss-}.txt" \
+    && find /opt/knn-container -path '*/numpy/*' -name tests -prune -exec rm -r {} +
+
+FROM packages AS project
+# The build backend; this stage does not ship.
+COPY docker/build.txt /requirements/
+RUN /opt/pip/bin/pip install --require-hashes --no-deps --requirement /requirements/build.txt
+COPY LICENSE README.md pyproject.toml /project/
+COPY src /project/src
+# Into a tree of its own, so that a change here makes a small layer and leaves the large one alone.
+RUN /opt/pip/bin/pip install --no-deps --no-build-isolation --root /installed /project
+
+FROM ${BASE}
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && apt-get clean \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=packages /opt/knn-container /opt/knn-container
+COPY --from=project /installed /
+ENV PATH=/opt/knn-container/bin:${PATH} \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="knn-container" \
+      org.opencontainers.image.description="Trains and serves k-nearest neighbours in place of SageMaker's built-in k-NN" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
+EXPOSE 8080
+# The exec form makes the program process 1, which gets the SIGTERM of `docker stop`.
+ENTRYPOINT ["knn-container"]
+CMD ["train"]

@@ -1,0 +1,73 @@
+"""The Flask application of a multi-model endpoint.
+
+Routes and statuses are those of SageMaker's developer guide, "Build Your Own Container for SageMaker Multi-Model
+Endpoints", the bodies those of awslabs/multi-model-server.
+"""
+
+from pathlib import Path
+
+from flask import Flask, request
+from flask.typing import ResponseReturnValue
+
+from knn_container.errors import RequestError
+from knn_container.serving.app import Endpoint
+from knn_container.serving.dataplane import DataPlane
+from knn_container.serving.store import ModelStore
+
+_PAGE = 100
+
+
+def create_multi_model_app(plane: DataPlane, store: ModelStore, max_content_length: int) -> Flask:
+    """Makes the application.
+
+    Args:
+        plane: does the work.
+        store: has the models.
+        max_content_length: the largest request body in bytes.
+    """
+    endpoint = Endpoint(plane, max_content_length)
+    app = endpoint.make_app()
+
+    @app.get("/ping")
+    def ping() -> ResponseReturnValue:
+        return "", 200
+
+    @app.post("/models")
+    def load() -> ResponseReturnValue:
+        body = request.get_json(force=True, silent=True)
+        if not isinstance(body, dict) or not all(isinstance(body.get(key), str) for key in ("model_name", "url")):
+            raise RequestError(400, 'Expected {"model_name": "...", "url": "/folder/of/the/model"}.')
+        with plane.turns.turn():
+            store.load(body["model_name"], Path(body["url"]))
+        return {"status": f'Model "{body["model_name"]}" registered'}
+
+    @app.get("/models")
+    def list_models() -> ResponseReturnValue:
+        start, limit = _query_number("next_page_token", 0), _query_number("limit", _PAGE)
+        models, end = store.list(), start + max(1, min(limit, _PAGE))
+        page = {"models": [{"modelName": name, "modelUrl": url} for name, url in models[start:end]]}
+        return page | ({"nextPageToken": str(end)} if end < len(models) else {})
+
+    @app.get("/models/<name>")
+    def describe(name: str) -> ResponseReturnValue:
+        name, url = store.describe(name)
+        return {"modelName": name, "modelUrl": url}
+
+    @app.delete("/models/<name>")
+    def unload(name: str) -> ResponseReturnValue:
+        store.unload(name)
+        return {"status": f'Model "{name}" unregistered'}
+
+    @app.post("/models/<name>/invoke")
+    def invoke(name: str) -> ResponseReturnValue:
+        with store.use(name) as model:
+            return endpoint.invoke(model)
+
+    return app
+
+
+def _query_number(name: str, default: int) -> int:
+    text = request.args.get(name, str(default))
+    if not text.isdecimal():
+        raise RequestError(400, f"{name}: expected a whole number from 0, {text!r} came.")
+    return int(text)

@@ -1,0 +1,181 @@
+"""The models of a server process: one, or many that come and go."""
+
+import gc
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+
+from knn_container import archive, artifact
+from knn_container.errors import ArtifactError, RequestError
+from knn_container.model import Model
+
+log = logging.getLogger(__name__)
+
+ARCHIVE = "model.tar.gz"
+
+
+def locate_model(folder: Path) -> Path:
+    """Finds the model's folder: this one, or a temporary one into which its `model.tar.gz` is unpacked.
+
+    Raises:
+        ArtifactError: the archive cannot be unpacked.
+    """
+    packed = folder / ARCHIVE
+    if (folder / artifact.MANIFEST).exists() or not packed.is_file():
+        return folder
+    unpacked = Path(mkdtemp(prefix="model-"))
+    archive.unpack(packed, unpacked)
+    return unpacked
+
+
+class ModelHolder:
+    """The model of one server process: not there yet, there, or not to be had and why."""
+
+    def __init__(self) -> None:
+        self._model: Model | None = None
+        self._reason = "the model is being loaded"
+
+    def load(self, folder: Path) -> None:
+        """Loads and warms the model; a failure is kept as the reason that `get` gives."""
+        try:
+            model, what = artifact.load(locate_model(folder))
+            model.warm_up()
+        except ArtifactError as error:
+            self._reason = str(error)
+            log.error("The model cannot be served: %s", error)
+        except Exception as error:
+            self._reason = f"the model cannot be loaded: {error}"
+            log.exception("The model cannot be loaded.")
+        else:
+            self._model = model
+            log.info("Ready: %s, k=%d.", what, model.options.k)
+
+    def get(self) -> Model:
+        """Returns the model.
+
+        Raises:
+            RequestError: 503, it is not there; says why.
+        """
+        if self._model is None:
+            raise RequestError(503, f"Not ready: {self._reason}")
+        return self._model
+
+
+@dataclass
+class _Entry:
+    """A model that is loaded or being loaded.
+
+    Attributes:
+        url: its folder.
+        bytes: what it takes of the budget.
+        model: None while it is being loaded.
+        users: requests that use it now.
+    """
+
+    url: str
+    bytes: int
+    model: Model | None = None
+    users: int = 0
+    free: threading.Condition = field(default_factory=threading.Condition)
+
+
+class ModelStore:
+    """Many models below one memory budget, as a multi-model endpoint loads and unloads them.
+
+    Args:
+        budget: bytes that all models together may take.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._entries: dict[str, _Entry] = {}
+        self._lock = threading.Lock()
+
+    def load(self, name: str, folder: Path) -> None:
+        """Loads and warms a model.
+
+        Raises:
+            RequestError: 409, the name is taken; 507, the budget has no room; 400, the folder holds no model that
+                can be used.
+        """
+        try:
+            located = locate_model(folder)
+            needed = artifact.memory_needed(located)
+        except ArtifactError as error:
+            raise RequestError(400, f"The model {name!r} cannot be loaded: {error}") from error
+        with self._lock:
+            if name in self._entries:
+                raise RequestError(409, f"The model {name!r} is loaded already.")
+            used = sum(entry.bytes for entry in self._entries.values())
+            if used + needed > self._budget:
+                raise RequestError(
+                    507,
+                    f"The model {name!r} needs {needed} bytes; {used} of {self._budget} are in use. "
+                    "Unload models, use a larger instance, or set KNN_MODEL_MEMORY.",
+                )
+            entry = self._entries[name] = _Entry(str(folder), needed)
+        try:
+            entry.model, _ = artifact.load(located)
+            entry.model.warm_up()
+        except BaseException as error:
+            with self._lock:
+                del self._entries[name]
+            if isinstance(error, ArtifactError):
+                raise RequestError(400, f"The model {name!r} cannot be loaded: {error}") from error
+            raise
+
+    def unload(self, name: str) -> None:
+        """Forgets a model once no request uses it; its memory is free then.
+
+        Raises:
+            RequestError: 404, it is not loaded.
+        """
+        with self._lock:
+            entry, _ = self._ready(name)
+            del self._entries[name]
+        with entry.free:
+            entry.free.wait_for(lambda: entry.users == 0)
+        entry.model = None
+        gc.collect()
+
+    @contextmanager
+    def use(self, name: str) -> Iterator[Model]:
+        """Lends a model.
+
+        Raises:
+            RequestError: 404, it is not loaded.
+        """
+        with self._lock:
+            entry, model = self._ready(name)
+            with entry.free:
+                entry.users += 1
+        try:
+            yield model
+        finally:
+            with entry.free:
+                entry.users -= 1
+                entry.free.notify_all()
+
+    def describe(self, name: str) -> tuple[str, str]:
+        """The name and the folder of a model.
+
+        Raises:
+            RequestError: 404, it is not loaded.
+        """
+        with self._lock:
+            return name, self._ready(name)[0].url
+
+    def list(self) -> list[tuple[str, str]]:
+        """The names and the folders of the models that are loaded, by name."""
+        with self._lock:
+            return sorted((name, entry.url) for name, entry in self._entries.items() if entry.model)
+
+    def _ready(self, name: str) -> tuple[_Entry, Model]:
+        entry = self._entries.get(name)
+        if entry is None or entry.model is None:
+            raise RequestError(404, f"The model {name!r} is not loaded.")
+        return entry, entry.model
