@@ -115,7 +115,7 @@ def _table(vectors: list[Any], body: bytes) -> NDArray[Any] | None:
         table = np.array(vectors)
     except ValueError:  # nested lists of unequal lengths
         return None
-    return table if table.ndim == 2 and table.dtype.kind in "fiu" else None
+    return table.astype(np.float64) if table.ndim == 2 and table.dtype.kind in "fiu" else None
 
 
 def _vector(instance: Any, width: int, row: int) -> Any:

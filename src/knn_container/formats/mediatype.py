@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from email.message import Message
+from email.utils import collapse_rfc2231_value
 
 CSV = "text/csv"
 JSON = "application/json"
@@ -25,4 +26,6 @@ def parse(text: str) -> MediaType:
     message = Message()
     message["content-type"] = text.strip()
     (name, _), *parameters = message.get_params([("", "")])
-    return MediaType(name.strip().lower(), {key.lower(): value.strip() for key, value in parameters})
+    return MediaType(
+        name.strip().lower(), {key.lower(): collapse_rfc2231_value(value).strip() for key, value in parameters}
+    )

@@ -27,6 +27,7 @@ _HEADER = struct.Struct("<4sI")
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _KEY = "values"
+_WIDEST = 1 << 27  # features of a dense float32 row that fills the largest record
 
 Tensor = Float32Tensor | Float64Tensor | Int32Tensor
 Numbers = NDArray[np.float32 | np.float64 | np.int32]
@@ -50,7 +51,7 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterat
         features = _features(records, first_row, width)
         labels = np.concatenate([_label(record, row) for row, record in enumerate(records, first_row)])
         check_labels(labels, first_row)
-        uids = [record.uid for record in records]
+        uids = [_uid(record, row) for row, record in enumerate(records, first_row)]
         yield Batch(features, labels, uids if any(uids) else [])
         width = features.shape[1]
         first_row += len(block)
@@ -123,6 +124,14 @@ def _parse(payload: bytes, row: int) -> Record:
         raise FormatError("the record is not an aialgs.data.Record protobuf message", row) from error
 
 
+def _uid(record: Record, row: int) -> str:
+    try:
+        record.uid.encode()  # protobuf hands bytes that are not UTF-8 on as surrogates
+    except UnicodeError as error:
+        raise FormatError("the record's uid is not UTF-8", row) from error
+    return record.uid
+
+
 def _features(records: Sequence[Record], first_row: int, width: int | None) -> Features:
     tensors = [_tensor(record.features, "feature", row) for row, record in enumerate(records, first_row)]
     rows = [_values(tensor) for tensor in tensors]
@@ -130,6 +139,7 @@ def _features(records: Sequence[Record], first_row: int, width: int | None) -> F
         for row, values in enumerate(rows, first_row):
             width = len(values) if width is None else width
             check_width(len(values), width, row)
+            _check_possible(width, row)
         return finite_float32(np.stack(rows), first_row)
     columns = []
     for row, (tensor, values) in enumerate(zip(tensors, rows, strict=True), first_row):
@@ -137,11 +147,17 @@ def _features(records: Sequence[Record], first_row: int, width: int | None) -> F
         came = sparse_width(keys, tensor.shape, len(values), row) if _is_sparse(tensor) else len(values)
         width = came if width is None else width
         check_width(came, width, row)
+        _check_possible(width, row)
         rounded = finite_float32(values[np.newaxis], row)[0]
         rows[row - first_row] = rounded
         columns.append(np.fromiter(keys, np.int64, len(keys)))
     starts = np.concatenate(([0], np.cumsum([len(keys) for keys in columns])))
     return SparseRows(np.concatenate(rows).astype(np.float32), np.concatenate(columns), starts, width or 0)
+
+
+def _check_possible(width: int, row: int) -> None:
+    if not 0 < width <= _WIDEST:
+        raise FormatError(f"expected from 1 to {_WIDEST} features, {width} came", row)
 
 
 def _is_sparse(tensor: Tensor) -> bool:
@@ -172,9 +188,12 @@ def _values(tensor: Tensor) -> Numbers:
     if not tensor.values:
         return np.empty(0, dtype)
     # A tensor of values alone serialises to a tag, a length and the packed numbers: copying these is several times
-    # faster than iterating over them.
-    packed = type(tensor)(values=tensor.values) if tensor.keys or tensor.shape else tensor
-    return np.frombuffer(packed.SerializeToString()[-len(tensor.values) * dtype.itemsize :], dtype)
+    # faster than iterating over them. Whatever else a tensor holds makes it longer than that.
+    packed, size = tensor.SerializeToString(), len(tensor.values) * dtype.itemsize
+    prefix = 1 + -(-size.bit_length() // 7)
+    if len(packed) != prefix + size:
+        packed = type(tensor)(values=tensor.values).SerializeToString()
+    return np.frombuffer(packed[prefix:], dtype)
 
 
 def sparse_width(keys: Sequence[int], shape: Sequence[int], values: int, row: int) -> int:
