@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 from knn_container.errors import ArtifactError
@@ -23,7 +24,7 @@ def pack(folder: Path, archive: Path) -> None:
             tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
             for path in sorted(folder.iterdir()):
-                if path.is_file() and path != archive:
+                if path.is_file() and path not in (archive, part):
                     tar.add(path, path.name, filter=_anonymous)
         part.replace(archive)
     finally:
@@ -47,11 +48,12 @@ def unpack(archive: Path, folder: Path) -> None:
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
-                if not member.isfile() or not name or "/" in name or name in (".", ".."):
+                if not member.isfile() or not name or name in (".", "..") or "/" in name or "\0" in name:
                     continue
                 source = tar.extractfile(member)
                 if source is not None:
                     with source, (folder / name).open("wb") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile) as error:
-        raise ArtifactError(f"{archive} is not a whole .tar.gz: {error}. Copy it again.") from error
+    except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ArtifactError(f"{archive} is not a whole .tar.gz: {reason}. Copy it again.") from error

@@ -15,7 +15,6 @@ from typing import Any
 import faiss
 import numpy as np
 
-from knn_container import official
 from knn_container.batch import IdArray, LabelArray
 from knn_container.errors import ArtifactError
 from knn_container.metric import Metric
@@ -134,33 +133,16 @@ def _describe(path: Path) -> dict[str, Any]:
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def memory_needed(folder: Path) -> int:
-    """The bytes that a model takes once it is loaded, by the sizes of its files.
-
-    Raises:
-        ArtifactError: there is none.
-    """
-    paths = [path for path in folder.glob("*") if path.is_file()]
-    if not any(path.name in (MANIFEST, official.INDEX) for path in paths):
-        raise ArtifactError(_no_model(folder))
-    return sum(path.stat().st_size for path in paths)
-
-
-def load(folder: Path) -> tuple[Model, str]:
-    """Reads a model of ours, or of the built-in algorithm.
-
-    Returns:
-        The model, and what it is in a few words.
+def load(folder: Path) -> tuple[Model, Manifest]:
+    """Reads a model.
 
     Raises:
         ArtifactError: there is none, it is not whole, or it was made by a newer version.
     """
-    if official.is_official(folder) and not (folder / MANIFEST).exists():
-        return official.load(folder), "a model of SageMaker's built-in k-NN"
     manifest = read_manifest(folder)
     index = _read_index(folder / INDEX)
-    labels: LabelArray = np.load(folder / LABELS, mmap_mode="r", allow_pickle=False)
-    ids: IdArray = np.load(folder / IDS, mmap_mode="r", allow_pickle=False)
+    labels: LabelArray = _read_array(folder / LABELS)
+    ids: IdArray = _read_array(folder / IDS)
     options = manifest.options
     reduction = options.reduction
     for what, came, expected in (
@@ -171,7 +153,7 @@ def load(folder: Path) -> tuple[Model, str]:
     ):
         if came != expected:
             raise ArtifactError(f"the {what.format(came)}, {MANIFEST} promises {expected}. {_TRAIN_AGAIN}")
-    return Model(index, labels, ids, options), f"{manifest.index_type} with {manifest.rows} rows"
+    return Model(index, labels, ids, options), manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -182,7 +164,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtifactError(_no_model(folder))
+        raise ArtifactError(f"no model: {path} does not exist. Train one, or put a model.tar.gz there.")
     try:
         document = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
@@ -205,10 +187,6 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _no_model(folder: Path) -> str:
-    return f"no model: {folder / MANIFEST} does not exist. Train one, or put a model.tar.gz there."
-
-
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     for name in FILES:
         path, promised = folder / name, dict(files[name])
@@ -218,6 +196,13 @@ def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
             raise ArtifactError(f"{name} is damaged: expected {promised['bytes']} bytes, {came} came. {_TRAIN_AGAIN}")
         if _describe(path) != promised:
             raise ArtifactError(f"{name} is damaged: its SHA-256 is not the manifest's. {_TRAIN_AGAIN}")
+
+
+def _read_array(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ArtifactError(f"{path.name} cannot be read as numbers or text: {error}. {_TRAIN_AGAIN}") from error
 
 
 def _read_index(path: Path) -> faiss.Index:

@@ -166,7 +166,7 @@ def _decoder(channel: str, content_type: MediaType) -> Decode:
     if content_type.name != mediatype.CSV:
         raise UserError(
             f"Channel {channel!r}: expected the content type {mediatype.RECORDIO} or {mediatype.CSV}, "
-            f"{str(content_type)!r} came."
+            f"{content_type} came."
         )
     if (label_size := content_type.parameters.get("label_size", "1")) != "1":
         raise UserError(

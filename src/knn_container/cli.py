@@ -11,7 +11,7 @@ from knn_container import cpu, logs, settings
 from knn_container.errors import UserError
 
 _EPILOG = "Environment:\n" + "\n".join(
-    f"  {row.variable:<32}{row.help}" + (f" Default: {row.default}." if row.default else "") for row in settings.TABLE
+    f"  {row.variable:<38}{row.help}" + (f" Default: {row.default}." if row.default else "") for row in settings.TABLE
 )
 
 

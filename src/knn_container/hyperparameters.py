@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -247,8 +248,9 @@ def _unquoted(value: Any) -> str | None:
     if value is None:
         return None
     text = str(value).strip()
-    if text.startswith('"') and text.endswith('"') and len(text) > 1:
-        text = str(json.loads(text)).strip()
+    if text.startswith('"'):
+        with suppress(ValueError):
+            return str(json.loads(text)).strip()
     return text
 
 

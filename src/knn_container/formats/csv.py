@@ -80,8 +80,8 @@ def _cells(value: object) -> bytes:
 
 def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]]:
     number = 0
+    text = _decoded(stream, encoding)
     try:
-        text = TextIOWrapper(stream, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
         with suppress(ReadingStopped):
             for number, line in enumerate(text, 1):
                 if not line.isspace():
@@ -90,8 +90,18 @@ def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]
         # The codec met it some lines further on, in a block that has given no line yet.
         number += 1 + error.object[: error.start].count(b"\n")
         raise FormatError(f"the text is not {encoding}: {error.reason}", number) from error
+    except UnicodeError as error:
+        raise FormatError(f"the text is not {encoding}: {error}") from error
+    finally:
+        if not stream.closed:
+            text.detach()  # the stream is its opener's to close
+
+
+def _decoded(stream: BinaryIO, encoding: str) -> TextIOWrapper:
+    try:
+        return TextIOWrapper(stream, encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
     except (LookupError, ValueError) as error:
-        raise FormatError(f"the text cannot be read as {encoding!r}: {error}") from error
+        raise FormatError(f"the encoding {encoding!r} cannot be read: {error}") from error
 
 
 def _decode(block: NumberedLines, width: int | None, label_size: int) -> Float64Array:

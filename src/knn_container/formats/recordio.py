@@ -125,10 +125,8 @@ def _parse(payload: bytes, row: int) -> Record:
 
 
 def _uid(record: Record, row: int) -> str:
-    try:
-        record.uid.encode()  # protobuf hands bytes that are not UTF-8 on as surrogates
-    except UnicodeError as error:
-        raise FormatError("the record's uid is not UTF-8", row) from error
+    if not isinstance(record.uid, str):  # protobuf hands text that is not UTF-8 on as bytes
+        raise FormatError("the record's uid is not UTF-8", row)
     return record.uid
 
 

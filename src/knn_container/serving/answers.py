@@ -25,10 +25,13 @@ class Columns:
         model: that predicted.
         predictions: of n rows.
         euclidean: whether an L2 distance is answered as its root.
+        tensors: whether predictions and shares have the labels' type too, as recordio's tensors do; else they are
+            float64.
     """
 
-    def __init__(self, model: Model, predictions: Predictions, *, euclidean: bool) -> None:
+    def __init__(self, model: Model, predictions: Predictions, *, euclidean: bool, tensors: bool) -> None:
         self._model = model
+        self._type = model.answer_type if tensors else np.dtype(np.float64)
         self._predictions = predictions
         self._euclidean = euclidean and model.options.metric is Metric.L2
         step = -1 if model.options.metric.is_similarity else 1
@@ -46,7 +49,8 @@ class Columns:
 
     def predicted(self) -> Column:
         """What the model predicts."""
-        return list(self._predictions.predicted)
+        predicted = self._predictions.predicted
+        return list(predicted if self._model.classes is not None else predicted.astype(self._type))
 
     def distances(self) -> Column:
         """The neighbours' distances or similarities."""
@@ -84,14 +88,14 @@ class Columns:
             raise RequestError(400, "A regressor has no classes: probability, probabilities and classes are not there.")
         return classes
 
-    def _shares(self) -> NDArray[np.float64]:
+    def _shares(self) -> NDArray[np.float32 | np.float64]:
         if (numbers := len(self._classes()) * len(self._rows)) > _MOST_SHARES:
             raise RequestError(
                 400,
                 f"{len(self._rows)} rows with {len(self._classes())} classes are {numbers} probabilities, "
                 f"expected at most {_MOST_SHARES}. Send fewer rows.",
             )
-        return self._model.shares(self._predictions)
+        return self._model.shares(self._predictions).astype(self._type)
 
 
 _MAKERS: dict[str, Callable[[Columns], Column]] = {

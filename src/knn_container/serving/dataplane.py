@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from knn_container.errors import RequestError
+from knn_container.formats import mediatype
 from knn_container.formats.mediatype import MediaType
 from knn_container.model import Model
 from knn_container.serving import bodies
@@ -36,4 +37,6 @@ class DataPlane:
         features = bodies.decode(content_type, body, model.options.dimension)
         with self.turns.turn():
             predictions = model.predict(features, answer.k, answer.nprobe)
-        return bodies.encode(answer, Columns(model, predictions, euclidean=self.euclidean).of(answer.columns))
+        tensors = answer.media_type == mediatype.RECORDIO
+        columns = Columns(model, predictions, euclidean=self.euclidean, tensors=tensors)
+        return bodies.encode(answer, columns.of(answer.columns))

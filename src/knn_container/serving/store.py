@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkdtemp
 
-from knn_container import archive, artifact
+from knn_container import archive, artifact, official
 from knn_container.errors import ArtifactError, RequestError
 from knn_container.model import Model
 
@@ -32,6 +32,29 @@ def locate_model(folder: Path) -> Path:
     return unpacked
 
 
+def load_model(folder: Path) -> tuple[Model, str]:
+    """Reads a model of ours, or of SageMaker's built-in k-NN, and warms it.
+
+    Returns:
+        The model, and what it is in a few words.
+
+    Raises:
+        ArtifactError: there is none that can be used.
+    """
+    if official.is_official(folder) and not (folder / artifact.MANIFEST).exists():
+        model, what = official.load(folder), "a model of SageMaker's built-in k-NN"
+    else:
+        model, manifest = artifact.load(folder)
+        what = f"{manifest.index_type} with {manifest.rows} rows"
+    model.warm_up()
+    return model, what
+
+
+def memory_needed(folder: Path) -> int:
+    """The bytes that a model takes once it is loaded, by the sizes of its files."""
+    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+
+
 class ModelHolder:
     """The model of one server process: not there yet, there, or not to be had and why."""
 
@@ -42,8 +65,7 @@ class ModelHolder:
     def load(self, folder: Path) -> None:
         """Loads and warms the model; a failure is kept as the reason that `get` gives."""
         try:
-            model, what = artifact.load(locate_model(folder))
-            model.warm_up()
+            model, what = load_model(locate_model(folder))
         except ArtifactError as error:
             self._reason = str(error)
             log.error("The model cannot be served: %s", error)
@@ -104,7 +126,7 @@ class ModelStore:
         """
         try:
             located = locate_model(folder)
-            needed = artifact.memory_needed(located)
+            needed = memory_needed(located)
         except ArtifactError as error:
             raise RequestError(400, f"The model {name!r} cannot be loaded: {error}") from error
         with self._lock:
@@ -119,8 +141,7 @@ class ModelStore:
                 )
             entry = self._entries[name] = _Entry(str(folder), needed)
         try:
-            entry.model, _ = artifact.load(located)
-            entry.model.warm_up()
+            entry.model, _ = load_model(located)
         except BaseException as error:
             with self._lock:
                 del self._entries[name]
