@@ -52,7 +52,8 @@ LABEL org.opencontainers.image.title="knn-container" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
-      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"
+      com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true" \
+      com.amazonaws.sagemaker.capabilities.multi-models="true"
 EXPOSE 8080
 # The exec form makes the program process 1, which gets the SIGTERM of `docker stop`.
 ENTRYPOINT ["knn-container"]

@@ -12,7 +12,7 @@ Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 IdArray = NDArray[np.int64 | np.str_]
-LabelArray = NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int64]
+LabelArray = NDArray[np.float32 | np.float64 | np.int32 | np.int64]
 
 
 @dataclass(frozen=True)

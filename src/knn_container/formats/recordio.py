@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from knn_container.batch import Batch, Features, SparseRows, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
+from knn_container.formats import dense_records
 from knn_container.formats.record_pb2 import Bytes, Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
 
 MAGIC = b"\x0a\x23\xd7\xce"
@@ -47,14 +48,29 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterat
     payloads = read_payloads(stream)
     first_row = 1
     while block := list(islice(payloads, batch_size)):
-        records = [_parse(payload, row) for row, payload in enumerate(block, first_row)]
-        features = _features(records, first_row, width)
-        labels = np.concatenate([_label(record, row) for row, record in enumerate(records, first_row)])
-        check_labels(labels, first_row)
-        uids = [_uid(record, row) for row, record in enumerate(records, first_row)]
-        yield Batch(features, labels, uids if any(uids) else [])
-        width = features.shape[1]
+        batch = _decode_dense(block, first_row, width) or _decode(block, first_row, width)
+        yield batch
+        width = batch.features.shape[1]
         first_row += len(block)
+
+
+def _decode_dense(payloads: Sequence[bytes], first_row: int, width: int | None) -> Batch | None:
+    """Decodes records of one plain layout; None where they are not, or where one is wrong and must be named."""
+    decoded = dense_records.decode(payloads)
+    if decoded is None or decoded[0].shape[1] != (width or decoded[0].shape[1]) or decoded[1].shape[1] != 1:
+        return None
+    features, labels = decoded
+    check_labels(labels[:, 0], first_row)
+    return Batch(finite_float32(features, first_row), labels[:, 0])
+
+
+def _decode(payloads: Sequence[bytes], first_row: int, width: int | None) -> Batch:
+    records = [_parse(payload, row) for row, payload in enumerate(payloads, first_row)]
+    features = _features(records, first_row, width)
+    labels = np.concatenate([_label(record, row) for row, record in enumerate(records, first_row)])
+    check_labels(labels, first_row)
+    uids = [_uid(record, row) for row, record in enumerate(records, first_row)]
+    return Batch(features, labels, uids if any(uids) else [])
 
 
 def read_payloads(stream: BinaryIO) -> Iterator[bytes]:
