@@ -1,7 +1,7 @@
 # Trains and serves k-nearest neighbours: `docker run IMAGE train`, `docker run IMAGE serve`.
 #
-# FAISS=faiss-gpu, the default, uses NVIDIA GPUs where there are any and runs without too;
-# FAISS=faiss-cpu leaves out the CUDA libraries, most of the image.
+# FAISS=faiss-gpu, the default, brings CUDA's libraries and runs on machines without a GPU too;
+# FAISS=faiss-cpu leaves them out, most of the image.
 
 ARG BASE=debian:trixie-slim
 

@@ -153,6 +153,8 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     ):
         if came != expected:
             raise ArtifactError(f"the {what.format(came)}, {MANIFEST} promises {expected}. {_TRAIN_AGAIN}")
+    if (index.metric_type == faiss.METRIC_L2) != (options.metric is Metric.L2):
+        raise ArtifactError(f"the index was not built for {options.metric}, which {MANIFEST} promises. {_TRAIN_AGAIN}")
     return Model(index, labels, ids, options), manifest
 
 

@@ -1,6 +1,7 @@
 """The channels of a training job: which files or pipes there are, and the rows in them."""
 
 import gzip
+import logging
 import os
 import time
 import zlib
@@ -15,6 +16,8 @@ from knn_container.batch import Batch
 from knn_container.errors import FormatError, UserError
 from knn_container.formats import csv, mediatype, recordio
 from knn_container.formats.mediatype import MediaType
+
+log = logging.getLogger(__name__)
 
 _GZIP = b"\x1f\x8b"
 _PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
@@ -110,6 +113,8 @@ class PipeChannel:
             yield from self.decode(stream, batch_size, width)
 
     def _open_late(self) -> BufferedReader:
+        if not self.pipe.exists():
+            log.info("Waiting for the pipe %s...", self.pipe)
         while True:
             try:
                 return self.open_file(self.pipe)

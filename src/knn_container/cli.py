@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from knn_container import cpu, logs, settings
@@ -42,14 +43,19 @@ def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
     if command is None:
         parser.add_argument("command", nargs="?", choices=("train", "serve"), default="train")
     options = parser.parse_args(arguments)
+    command = command or options.command
     try:
         read = settings.read(os.environ)
     except UserError as error:
+        if command == "train":  # the platform shows this file, not the log
+            from knn_container import job  # noqa: PLC0415
+
+            job.write_failure(job.Folders(Path(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")), error)
         parser.error(str(error))
     logs.configure(read.log_level)
     # OpenMP reads its environment when FAISS is imported, so this comes first and the imports below.
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu.budget()))
-    if (command or options.command) == "train":
+    if command == "train":
         from knn_container import training  # noqa: PLC0415
 
         return training.main(read)

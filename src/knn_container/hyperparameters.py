@@ -104,7 +104,7 @@ TABLE: tuple[Hyperparameter, ...] = (
         "padded with zeros; a `dimension_reduction_target` is raised to its next multiple.",
     ),
     _number("nprobe", "Inverted lists that a query looks into.", default=5),
-    _number("_faiss_index_nprobe", "The built-in algorithm's name for `nprobe`, which wins over it."),
+    _number("_faiss_index_nprobe", "The built-in algorithm's name for `nprobe`; used where that is not given."),
     _choice(
         "weights",
         tuple(weights.value for weights in Weights),

@@ -4,14 +4,15 @@ import errno
 import logging
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import faiss
 
-from knn_container import archive, artifact, index, job
+from knn_container import archive, artifact, index, job, report
 from knn_container.artifact import Manifest
 from knn_container.channels import Channel
 from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
-from knn_container.evaluation import score_for
+from knn_container.evaluation import Evaluation
 from knn_container.hyperparameters import Hyperparameters
 from knn_container.job import Folders, Job
 from knn_container.model import Model, ModelOptions
@@ -20,6 +21,7 @@ from knn_container.sampling import BottomK, Sample
 from knn_container.settings import Settings
 from knn_container.stopping import Stopper
 from knn_container.telemetry import Every, Telemetry
+from knn_container.voting import vote_for
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     stop = stop or Stopper()
     job.clear(folders)
     task = job.read(folders, stop)
-    log.info("Final configuration: %s", task.hyperparameters)
+    log.info("Final configuration: %s", {name: str(value) for name, value in vars(task.hyperparameters).items()})
+    log.info("Checkpoint loading and saving are disabled.")
     telemetry = Telemetry(task.host)
     sample, options = _sample(task, telemetry)
     built = _build(task, sample, telemetry)
@@ -77,8 +80,9 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
         archive.pack(folders.model, folders.archive)
     telemetry.metrics({"model.serialize.time": 1000 * (time.perf_counter() - started)})
     log.info("The model is complete: %s", folders.archive if pack else folders.model)
+    report.remove(folders.report)
     if task.test is not None and not stop.requested:
-        _score(model, task.test, task.hyperparameters, telemetry)
+        _score(model, task.test, task.hyperparameters, telemetry, folders.report)
     telemetry.end()
 
 
@@ -103,7 +107,7 @@ def _sample(task: Job, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
                     rate = reservoir.rows_read / tick.seconds()
                     log.info("Read %d rows, %.0f rows/second.", reservoir.rows_read, rate)
     if options is None:
-        raise UserError(f"The channel {task.train.name!r} has not one row.")
+        raise UserError(_no_rows(task.train))
     sample = reservoir.finish()
     if len(sample) < given.k:
         raise UserError(
@@ -127,21 +131,34 @@ def _build(task: Job, sample: Sample, telemetry: Telemetry) -> faiss.Index:
     return built
 
 
-def _score(model: Model, channel: Channel, given: Hyperparameters, telemetry: Telemetry) -> None:
-    """Predicts the test channel and writes how well."""
-    score = score_for(given.predictor_type)
-    started, batches, tick = time.perf_counter(), 0, Every(5)
+def _score(model: Model, channel: Channel, given: Hyperparameters, telemetry: Telemetry, folder: Path) -> None:
+    """Predicts the test channel, writes how well, and leaves a report below `folder`."""
+    options = model.options
+    evaluation = Evaluation(options.predictor_type, vote_for(options.predictor_type, options.aggregation, model.labels))
+    started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
     for path in channel.files():
-        for batch in channel.batches(path, given.mini_batch_size, model.options.dimension):
-            score.add(batch.labels, model.predict(batch.features).predicted)
+        for batch in channel.batches(path, given.mini_batch_size, options.dimension):
+            asked = time.perf_counter()
+            answer = model.predict(batch.features)
+            predicting += time.perf_counter() - asked
+            evaluation.add(batch.labels, answer.predicted, answer.neighbours.rows, answer.weights)
             batches += 1
             if tick.due():
-                log.info("Scored %d test rows.", score.rows)
-    if not score.rows:
-        raise UserError(f"The channel {channel.name!r} has not one row.")
-    telemetry.records("test_data_iter", score.rows, batches)
-    log.info("Scored %d test rows in %.1f second(s)", score.rows, time.perf_counter() - started)
-    telemetry.scores(score.result())
+                log.info("Scored %d test rows.", evaluation.score.rows)
+    rows = evaluation.score.rows
+    if not rows:
+        raise UserError(_no_rows(channel))
+    telemetry.records("test_data_iter", rows, batches)
+    log.info("Scored %d test rows in %.1f second(s)", rows, time.perf_counter() - started)
+    telemetry.scores(evaluation.score.result())
+    k, score = evaluation.best()
+    log.info("Best k of 1..%d: %d, %s %.4g", options.k, k, evaluation.score.name, score)
+    report.write(folder, evaluation, options, given.index_type, predicting)
+
+
+def _no_rows(channel: Channel) -> str:
+    files = channel.files()
+    return f"The channel {channel.name!r} has {len(files)} files and not one row: {', '.join(files[:5])}."
 
 
 def _classify(error: Exception) -> TrainingError:

@@ -1,5 +1,6 @@
 """From the labels of neighbours to a prediction."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from knn_container.metric import Metric
 
 FloatArray = NDArray[np.float32 | np.float64]
 FloatType = np.dtype[np.float32] | np.dtype[np.float64]
+
+_EVERY_MEDIAN = 64  # up to so many neighbours a median is tried with each number of them
+_MORE_MEDIANS = 64  # and beyond with so many numbers at most
 
 
 class Weights(StrEnum):
@@ -38,6 +42,17 @@ class Vote(Protocol):
         Args:
             rows: (m, k) row numbers, where -1 stands for no neighbour.
             weights: (m, k), 0 where there is no neighbour.
+        """
+
+    def prefixes(self, rows: Int64Array, weights: Float64Array) -> Iterator[tuple[int, FloatArray]]:
+        """Predicts m values from fewer neighbours too.
+
+        Args:
+            rows: (m, k) row numbers, nearest first and -1 last.
+            weights: (m, k) as `weigh` gives them, so that the first j are the weights of the j nearest.
+
+        Yields:
+            j and what `rows[:, :j]` and `weights[:, :j]` give, to the last bit; j ascends from 1 to k.
         """
 
 
@@ -101,6 +116,33 @@ class MajorityVote:
             most = np.where(more, total, most)
         return self.classes[best]
 
+    def prefixes(self, rows: Int64Array, weights: Float64Array) -> Iterator[tuple[int, FloatArray]]:
+        """Predicts from the j nearest, for every j: each neighbour adds to its class, which may then lead."""
+        codes = np.ascontiguousarray(self._codes[rows].T)
+        slots, width = self._slots(codes)
+        votes = np.zeros(len(rows) * width)
+        start = np.arange(len(rows)) * width
+        best, most = codes[0], np.full(len(rows), -np.inf)
+        for column, code in enumerate(codes):
+            slot = start + slots[column]
+            total = votes[slot] + weights[:, column]
+            votes[slot] = total
+            leads = (total > most) | ((total == most) & (code < best))
+            best, most = np.where(leads, code, best), np.where(leads, total, most)
+            yield column + 1, self.classes[best]
+
+    def _slots(self, codes: NDArray[np.int32]) -> tuple[NDArray[np.int32], int]:
+        """Turns (k, m) codes into numbers from 0 within each of m queries; gives them, and how many there can be."""
+        if len(self.classes) <= len(codes):
+            return codes, len(self.classes)
+        order = np.argsort(codes, axis=0, kind="stable")
+        ascending = np.take_along_axis(codes, order, axis=0)
+        numbers = np.zeros_like(codes)
+        np.cumsum(ascending[1:] != ascending[:-1], axis=0, dtype=np.int32, out=numbers[1:])
+        slots = np.empty_like(codes)
+        np.put_along_axis(slots, order, numbers, axis=0)
+        return slots, len(codes)
+
     def shares(self, rows: Int64Array, weights: Float64Array) -> Float64Array:
         """Each class's share of the votes, (m, c)."""
         shares = np.zeros((len(rows), len(self.classes)))
@@ -128,7 +170,20 @@ class Mean:
 
     def __call__(self, rows: Int64Array, weights: Float64Array) -> FloatArray:
         """Predicts (m,) float64."""
-        mean = (self._labels[rows] * weights).sum(axis=1) / weights.sum(axis=1)
+        # cumsum adds from left to right, as `prefixes` does; sum adds in pairs and would differ in the last bit.
+        total = np.cumsum(self._labels[rows] * weights, axis=1)[:, -1]
+        return self._mean(total, np.cumsum(weights, axis=1)[:, -1])
+
+    def prefixes(self, rows: Int64Array, weights: Float64Array) -> Iterator[tuple[int, FloatArray]]:
+        """Predicts from the j nearest, for every j: each neighbour adds to the sums."""
+        total, reached = np.zeros(len(rows)), np.zeros(len(rows))
+        for column in range(rows.shape[1]):
+            total += self._labels[rows[:, column]] * weights[:, column]
+            reached += weights[:, column]
+            yield column + 1, self._mean(total, reached)
+
+    def _mean(self, total: Float64Array, weight: Float64Array) -> FloatArray:
+        mean = total / weight
         return np.asarray(np.exp(mean) if self._geometric else mean)
 
 
@@ -144,9 +199,32 @@ class Median:
 
     def __call__(self, rows: Int64Array, weights: Float64Array) -> FloatArray:
         """Predicts (m,) float64."""
+        return self._middle(*self._ascending(rows, weights)[:2])
+
+    def prefixes(self, rows: Int64Array, weights: Float64Array) -> Iterator[tuple[int, FloatArray]]:
+        """Predicts from the j nearest, for every j up to 64 and for at most 64 more, spaced evenly on a log scale."""
+        m, k = rows.shape
+        numbers = set(range(1, min(k, _EVERY_MEDIAN) + 1))
+        if k > _EVERY_MEDIAN:
+            numbers.update(np.geomspace(_EVERY_MEDIAN, k, _MORE_MEDIANS + 1).round().astype(int).tolist())
+        medians = []
+        # Sorted once; leaving out neighbours from the farthest on leaves the others in their order.
+        labels, weights, order = self._ascending(rows, weights)
+        for j in sorted(numbers, reverse=True):
+            near = order < j
+            labels, weights = labels[near].reshape(m, j), weights[near].reshape(m, j)
+            order = order[near].reshape(m, j)
+            medians.append((j, self._middle(labels, weights)))
+        yield from reversed(medians)
+
+    def _ascending(self, rows: Int64Array, weights: Float64Array) -> tuple[Float64Array, Float64Array, Int64Array]:
+        """The neighbours' labels, ascending, with their weights and places; what weighs nothing comes last."""
         labels = np.where(weights > 0, self._labels[rows], np.inf)
         order = np.argsort(labels, axis=1, kind="stable")
-        labels, weights = np.take_along_axis(labels, order, axis=1), np.take_along_axis(weights, order, axis=1)
+        return np.take_along_axis(labels, order, axis=1), np.take_along_axis(weights, order, axis=1), order
+
+    @staticmethod
+    def _middle(labels: Float64Array, weights: Float64Array) -> FloatArray:
         reached = np.cumsum(weights, axis=1)
         half = reached[:, -1:] / 2
         lower = np.argmax(reached >= half, axis=1)[:, np.newaxis]

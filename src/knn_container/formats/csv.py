@@ -108,6 +108,8 @@ def _decode(block: NumberedLines, width: int | None, label_size: int) -> Float64
     lines = [line for _, line in block]
     try:
         table = np.loadtxt(lines, dtype=np.float64, delimiter=",", comments=None, quotechar='"', ndmin=2)
+        if len(table) != len(lines):
+            raise ValueError("a quoted cell goes on in the next line")
         if width is not None and table.shape[1] != width + label_size:
             raise ValueError(f"{table.shape[1]} columns came")
         if table.shape[1] <= label_size:

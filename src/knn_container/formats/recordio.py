@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
+from math import prod
 from typing import BinaryIO
 
 import numpy as np
@@ -105,7 +106,8 @@ def _read_header(header: bytes, row: int) -> tuple[int, int]:
     magic, flag_and_length = _HEADER.unpack(header)
     if magic != MAGIC:
         raise FormatError(
-            f"expected a RecordIO frame (magic {MAGIC.hex()}), {magic.hex()} came; is the content type right?",
+            f"expected a RecordIO frame (magic {MAGIC.hex()}), {magic.hex()} came; "
+            "if this is CSV, its content type must say so",
             row,
         )
     flag, length = flag_and_length >> _LENGTH_BITS, flag_and_length & ((1 << _LENGTH_BITS) - 1)
@@ -154,6 +156,8 @@ def _features(records: Sequence[Record], first_row: int, width: int | None) -> F
             width = len(values) if width is None else width
             check_width(len(values), width, row)
             _check_possible(width, row)
+            if (shape := tensors[row - first_row].shape) and prod(shape) != len(values):
+                raise FormatError(f"the tensor has {len(values)} values and the shape {list(shape)}", row)
         return finite_float32(np.stack(rows), first_row)
     columns = []
     for row, (tensor, values) in enumerate(zip(tensors, rows, strict=True), first_row):

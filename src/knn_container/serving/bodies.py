@@ -22,7 +22,7 @@ def check_type(content_type: MediaType) -> None:
     """
     if content_type.name not in _REQUESTS:
         raise RequestError(
-            415, f"Content-Type: expected one of {', '.join(_REQUESTS)}, {content_type.name or 'none'!r} came."
+            415, f"Content-Type: expected one of {', '.join(_REQUESTS)}, {content_type.name or 'no type'} came."
         )
 
 

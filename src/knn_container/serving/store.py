@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 from knn_container import archive, artifact, official
 from knn_container.errors import ArtifactError, RequestError
@@ -18,18 +18,22 @@ log = logging.getLogger(__name__)
 ARCHIVE = "model.tar.gz"
 
 
-def locate_model(folder: Path) -> Path:
-    """Finds the model's folder: this one, or a temporary one into which its `model.tar.gz` is unpacked.
+@contextmanager
+def located(folder: Path) -> Iterator[Path]:
+    """Lends the model's folder: this one, or a temporary one into which its `model.tar.gz` is unpacked.
+
+    What is mapped into memory from a temporary folder stays there when the folder goes.
 
     Raises:
         ArtifactError: the archive cannot be unpacked.
     """
     packed = folder / ARCHIVE
     if (folder / artifact.MANIFEST).exists() or not packed.is_file():
-        return folder
-    unpacked = Path(mkdtemp(prefix="model-"))
-    archive.unpack(packed, unpacked)
-    return unpacked
+        yield folder
+        return
+    with TemporaryDirectory(prefix="model-") as unpacked:
+        archive.unpack(packed, Path(unpacked))
+        yield Path(unpacked)
 
 
 def load_model(folder: Path) -> tuple[Model, str]:
@@ -65,7 +69,8 @@ class ModelHolder:
     def load(self, folder: Path) -> None:
         """Loads and warms the model; a failure is kept as the reason that `get` gives."""
         try:
-            model, what = load_model(locate_model(folder))
+            with located(folder) as here:
+                model, what = load_model(here)
         except ArtifactError as error:
             self._reason = str(error)
             log.error("The model cannot be served: %s", error)
@@ -125,10 +130,13 @@ class ModelStore:
                 can be used.
         """
         try:
-            located = locate_model(folder)
-            needed = memory_needed(located)
+            with located(folder) as here:
+                self._reserve(name, folder, memory_needed(here))
+                self._fill(name, here)
         except ArtifactError as error:
             raise RequestError(400, f"The model {name!r} cannot be loaded: {error}") from error
+
+    def _reserve(self, name: str, folder: Path, needed: int) -> None:
         with self._lock:
             if name in self._entries:
                 raise RequestError(409, f"The model {name!r} is loaded already.")
@@ -139,14 +147,14 @@ class ModelStore:
                     f"The model {name!r} needs {needed} bytes; {used} of {self._budget} are in use. "
                     "Unload models, use a larger instance, or set KNN_MODEL_MEMORY.",
                 )
-            entry = self._entries[name] = _Entry(str(folder), needed)
+            self._entries[name] = _Entry(str(folder), needed)
+
+    def _fill(self, name: str, folder: Path) -> None:
         try:
-            entry.model, _ = load_model(located)
-        except BaseException as error:
+            self._entries[name].model, _ = load_model(folder)
+        except BaseException:
             with self._lock:
                 del self._entries[name]
-            if isinstance(error, ArtifactError):
-                raise RequestError(400, f"The model {name!r} cannot be loaded: {error}") from error
             raise
 
     def unload(self, name: str) -> None:

@@ -1,0 +1,187 @@
+"""`ExactSearch` against brute force, over data on which float32 arithmetic goes wrong."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from knn_container.metric import Metric
+from knn_container.search import ExactSearch
+
+
+def _heavy_row(rng, n, d):
+    rows = rng.uniform(0, 15, (n, d))
+    rows[n // 2] = 1e9
+    return rows
+
+
+def _heavy_column(rng, n, d):
+    rows = rng.uniform(0, 1, (n, d))
+    rows[:, 0] = 10 ** rng.uniform(0, 7, n)
+    return rows
+
+
+def _half_zero(rng, n, d):
+    rows = rng.normal(size=(n, d))
+    rows[rng.random(n) < 0.5] = 0
+    return rows
+
+
+KINDS = {
+    "normal": lambda rng, n, d: rng.normal(size=(n, d)),
+    "integer grid": lambda rng, n, d: rng.integers(0, 3, (n, d)),
+    "duplicates": lambda rng, n, d: rng.normal(size=(7, d))[rng.integers(0, 7, n)],
+    "off origin": lambda rng, n, d: rng.normal(1000, 10, (n, d)),
+    "heavy row": _heavy_row,
+    "heavy column": _heavy_column,
+    "huge": lambda rng, n, d: rng.normal(size=(n, d)) * 1e25,
+    "tiny": lambda rng, n, d: rng.normal(size=(n, d)) * 1e-25,
+    "huge and small": lambda rng, n, d: rng.normal(size=(n, d)) * np.where(rng.random((n, 1)) < 0.98, 1e25, 1),
+    "zero vectors": _half_zero,
+}
+
+
+def make_rows(kind: str, rng: np.random.Generator, n: int, d: int):
+    return KINDS[kind](rng, n, d).astype(np.float32)
+
+
+def search_in(rows, metric: Metric) -> ExactSearch:
+    index = faiss.IndexFlat(rows.shape[1], faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
+    index.add(rows)
+    return ExactSearch(index, metric)
+
+
+def assert_same(found, expected):
+    rows, values = expected
+    np.testing.assert_array_equal(found.rows, rows)
+    np.testing.assert_array_equal(found.values[rows >= 0], values[rows >= 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("metric", Metric)
+@settings(max_examples=10)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 3000),
+    d=st.integers(1, 100),
+    k=st.one_of(st.integers(1, 40), st.integers(1, 1024)),
+    asked=st.integers(1, 16),
+)
+def test_exact_search_equals_brute_force(*, brute_force, kind, metric, seed, n, d, k, asked):
+    rng = np.random.default_rng(seed)
+    rows = make_rows(kind, rng, n, d)
+    strangers = make_rows(kind, rng, asked, d)
+    queries = np.concatenate([strangers, rows[rng.integers(0, n, asked)], np.zeros((1, d), np.float32)])
+    assert_same(search_in(rows, metric)(queries, k), brute_force(metric, rows, queries, k))
+
+
+@pytest.mark.parametrize("metric", Metric)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), n=st.integers(1, 40), more=st.integers(0, 30))
+def test_missing_neighbours_are_minus_one_and_last(metric, seed, n, more):
+    rows = make_rows("normal", np.random.default_rng(seed), n, 3)
+    found = search_in(rows, metric)(rows, n + more).rows
+    np.testing.assert_array_equal(np.sort(found[:, :n]), np.tile(np.arange(n), (n, 1)))
+    assert (found[:, n:] == -1).all()
+
+
+@pytest.mark.parametrize("k", [1, 10, 1024])
+@pytest.mark.parametrize("kind", ["integer grid", "off origin", "heavy row", "heavy column"])
+@pytest.mark.parametrize("metric", Metric)
+def test_a_query_alone_finds_what_it_finds_in_a_batch_of_1000(metric, kind, k):
+    rng = np.random.default_rng(k)
+    rows, queries = make_rows(kind, rng, 1500, 54), make_rows(kind, rng, 1000, 54)
+    search = search_in(rows, metric)
+    together = search(queries, k)
+    for i in range(0, 1000, 97):
+        assert_same(search(queries[i : i + 1], k), (together.rows[i : i + 1], together.values[i : i + 1]))
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_threads_at_once_find_what_one_finds(brute_force, metric):
+    rng = np.random.default_rng(1)
+    rows, queries = make_rows("off origin", rng, 1000, 20), make_rows("off origin", rng, 120, 20)
+    search = search_in(rows, metric)
+    numbers, values = brute_force(metric, rows, queries, 10)
+    parts = [slice(start, start + size) for size in (1, 7, 20) for start in range(0, 120, size)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda part: search(queries[part], 10), parts))
+    for part, answer in zip(parts, answers, strict=True):
+        assert_same(answer, (numbers[part], values[part]))
+
+
+def test_the_order_of_equal_neighbours_is_that_of_their_rows():
+    rows = np.array([[2, 0], [0, 1], [1, 0], [0, 1], [1, 0]], np.float32)
+    found = search_in(rows, Metric.L2)(np.zeros((1, 2), np.float32), 5)
+    assert found.rows.tolist() == [[1, 2, 3, 4, 0]]
+    assert found.values.tolist() == [[1, 1, 1, 1, 4]]
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows", "values"),
+    [
+        (Metric.L2, [0, 1, 2], [0, 1, 9]),
+        (Metric.INNER_PRODUCT, [2, 1, 0], [12, 6, 3]),
+        (Metric.COSINE, [1, 2, 0], [1, 1, 0.6]),
+    ],
+)
+def test_values_are_squared_distances_or_similarities_from_the_nearest_on(metric, rows, values):
+    # Products with the query (3, 0); the second and third rows point where it points, the first does not.
+    table = {
+        Metric.L2: [[3, 0], [3, 1], [0, 0]],
+        Metric.INNER_PRODUCT: [[1, 5], [2, 0], [4, 0]],
+        Metric.COSINE: [[3, 4], [2, 0], [4, 0]],
+    }[metric]
+    found = search_in(np.array(table, np.float32), metric)(np.array([[3, 0]], np.float32), 3)
+    assert found.rows.tolist() == [rows]
+    np.testing.assert_array_equal(found.values, np.array([values], np.float32))
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_no_query_gives_an_empty_answer(metric):
+    found = search_in(np.ones((4, 2), np.float32), metric)(np.empty((0, 2), np.float32), 3)
+    assert found.rows.shape == found.values.shape == (0, 3)
+
+
+def _batch_far_from_the_origin():
+    rng = np.random.default_rng(3)
+    rows, queries = rng.normal(4000, 10, (3000, 54)), rng.normal(4000, 10, (400, 54))
+    return rows.astype(np.float32), queries.astype(np.float32)
+
+
+def _rows_one_ulp_apart():
+    rng = np.random.default_rng(4)
+    rows = np.tile(rng.uniform(1, 2, 64).astype(np.float32), (3000, 1))
+    up = rng.random(rows.shape) < 0.5
+    rows[up] = np.nextafter(rows[up], np.float32(2))
+    return rows, np.zeros((4, 64), np.float32)
+
+
+def _always(self, queries, worst, last, **_):
+    return np.full(len(queries), np.inf)
+
+
+def _as_if_faiss_did_not_round(self, queries, worst, last, **_):
+    return last
+
+
+@pytest.mark.parametrize(
+    ("near_ties", "certify"),
+    [
+        (_batch_far_from_the_origin, _always),
+        (_batch_far_from_the_origin, _as_if_faiss_did_not_round),
+        (_rows_one_ulp_apart, _always),
+    ],
+)
+def test_brute_force_finds_fault_with_a_certificate_that_is_too_weak(monkeypatch, brute_force, near_ties, certify):
+    rows, queries = near_ties()
+    expected = brute_force("L2", rows, queries, 10)
+    assert_same(search_in(rows, Metric.L2)(queries, 10), expected)
+
+    monkeypatch.setattr(ExactSearch, "_limit", certify)
+    weakened = search_in(rows, Metric.L2)
+    with pytest.raises(AssertionError):
+        assert_same(weakened(queries, 10), expected)
