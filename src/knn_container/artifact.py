@@ -17,6 +17,7 @@ import numpy as np
 
 from knn_container.batch import IdArray, LabelArray
 from knn_container.errors import ArtifactError
+from knn_container.index import padded
 from knn_container.metric import Metric
 from knn_container.model import Model, ModelOptions
 from knn_container.reduction import Reduction
@@ -144,9 +145,10 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     labels: LabelArray = _read_array(folder / LABELS)
     ids: IdArray = _read_array(folder / IDS)
     options = manifest.options
-    reduction = options.reduction
+    pq_m = index.pq.M if isinstance(index, faiss.IndexIVFPQ) else None
+    columns = options.reduction.target if options.reduction else padded(options.dimension, pq_m)
     for what, came, expected in (
-        ("index has {} columns", index.d, reduction.target if reduction else max(index.d, options.dimension)),
+        ("index has {} columns", index.d, columns),
         ("index has {} rows", index.ntotal, manifest.rows),
         ("model has {} labels", len(labels), manifest.rows),
         ("model has {} row ids", len(ids), manifest.rows),

@@ -2,9 +2,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+    root_mean_squared_error,
+)
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from knn_container.evaluation import ClassifierScore, RegressorScore, score_for
+from knn_container.evaluation import ClassifierScore, Evaluation, RegressorScore, score_for
+from knn_container.voting import Aggregation, vote_for
 
 CLASSES = st.lists(st.tuples(st.integers(-2, 4), st.integers(-2, 4)), min_size=1, max_size=60)
 
@@ -58,3 +70,128 @@ def test_each_predictor_has_its_score_which_counts_rows(predictor_type, kind):
     score.add(np.zeros(3), np.zeros(3))
     score.add(np.zeros(2), np.zeros(2))
     assert score.rows == 5
+
+
+@given(pairs=CLASSES, batch=st.integers(1, 70))
+def test_a_classifiers_details_are_scikit_learns(pairs, batch):
+    labels, predictions = np.array(pairs).T
+    score = ClassifierScore()
+    scored(score, labels.astype(np.float32), predictions.astype(np.float32), batch)
+    details = score.details()
+    assert details["scores"] == dict(
+        zip(["accuracy", "macro_f1", "classes"], [*score.result().values(), len(np.union1d(labels, predictions))])
+    )
+    names = ["precision", "recall", "f1", "support"]
+    expected = np.array(precision_recall_fscore_support(labels, predictions, zero_division=0)).T
+    came = [[entry[name] for name in names] for entry in details["classes"]]
+    np.testing.assert_allclose(came, expected, atol=1e-12)
+    assert [entry["label"] for entry in details["classes"]] == sorted({*labels, *predictions})
+    assert details["confusion_matrix"] == confusion_matrix(labels, predictions).tolist()
+
+
+def test_whole_labels_are_told_as_whole_numbers():
+    score = ClassifierScore()
+    score.add(np.array([1, 2.5]), np.array([1, 2.5]))
+    assert [repr(entry["label"]) for entry in score.details()["classes"]] == ["1", "2.5"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "told"),
+    [(100, {"scores", "classes", "confusion_matrix"}), (101, {"scores", "classes"}), (1001, {"scores"})],
+)
+def test_of_many_classes_less_is_told(classes, told):
+    score = ClassifierScore()
+    labels = np.arange(classes)
+    scored(score, labels, labels.astype(np.float32), 30)
+    details = score.details()
+    assert set(details) == told
+    assert details["scores"] == {"accuracy": 1, "macro_f1": 1, "classes": classes}
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(-9999, 9999), st.integers(-9999, 9999)), min_size=2, max_size=60),
+    batch=st.integers(1, 70),
+    far=st.sampled_from([0, 1e3, -1e6]),
+)
+def test_a_regressors_details_are_scikit_learns(pairs, batch, far):
+    labels, predictions = np.array(pairs).T / 10 + far
+    score = RegressorScore()
+    scored(score, labels, predictions, batch)
+    scores = score.details()["scores"]
+    assert list(scores) == ["mse", "rmse", "mae", "r2"]
+    assert scores["mse"] == pytest.approx(mean_squared_error(labels, predictions))
+    assert scores["rmse"] == pytest.approx(root_mean_squared_error(labels, predictions))
+    assert scores["mae"] == pytest.approx(mean_absolute_error(labels, predictions))
+    if np.ptp(labels):
+        assert scores["r2"] == pytest.approx(r2_score(labels, predictions), rel=1e-6, abs=1e-6)
+    else:
+        assert scores["r2"] is None
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_equal_labels_have_no_r2(batch):
+    score = RegressorScore()
+    scored(score, np.full(7, 0.1), np.arange(7.0), batch)
+    assert score.details()["scores"]["r2"] is None
+
+
+def test_the_sample_holds_whole_pairs_evenly_from_all_rows_whatever_the_batch():
+    labels = np.arange(20000.0)
+    samples = []
+    for batch in (20000, 777):
+        score = RegressorScore()
+        scored(score, labels, labels + 0.5, batch)
+        samples.append(score.sample())
+    np.testing.assert_array_equal(*samples)
+    actual, predicted = samples[0]
+    assert len(np.unique(actual)) == 5000
+    np.testing.assert_array_equal(predicted, actual + 0.5)
+    # Of each quarter of the rows 1250 are expected, with a standard deviation of 27.
+    assert np.abs(np.histogram(actual, 4)[0] - 1250).max() < 5 * 27
+
+
+def test_few_rows_are_all_in_the_sample():
+    score = RegressorScore()
+    scored(score, np.arange(9.0), np.arange(9.0), 4)
+    assert sorted(score.sample()[0]) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("predictor_type", "load", "estimator"),
+    [("classifier", load_digits, KNeighborsClassifier), ("regressor", load_diabetes, KNeighborsRegressor)],
+)
+def test_the_score_of_every_k_is_scikit_learns(predictor_type, load, estimator):
+    features, labels = load(return_X_y=True)
+    queries, truth, features, labels = features[:150], labels[:150], features[150:], labels[150:]
+    rows = estimator(20, algorithm="brute").fit(features, labels).kneighbors(queries, return_distance=False)
+    vote = vote_for(predictor_type, Aggregation.MEAN, labels)
+    evaluation = Evaluation(predictor_type, vote)
+    for part in (slice(0, 47), slice(47, 150)):
+        weights = np.ones(rows[part].shape)
+        evaluation.add(truth[part], vote(rows[part], weights), rows[part], weights)
+    measure = accuracy_score if predictor_type == "classifier" else mean_squared_error
+    expected = [
+        measure(truth, estimator(k, algorithm="brute").fit(features, labels).predict(queries)) for k in range(1, 21)
+    ]
+    scores = evaluation.per_k()
+    assert list(scores) == list(range(1, 21))
+    np.testing.assert_allclose(list(scores.values()), expected, rtol=1e-9)
+    assert scores[20] == next(iter(evaluation.score.result().values()))
+    choose = max if predictor_type == "classifier" else min
+    assert evaluation.best() == (scores_of(choose, scores), choose(scores.values()))
+
+
+def scores_of(choose, scores):
+    """The smallest k with the best score."""
+    return min(k for k, score in scores.items() if score == choose(scores.values()))
+
+
+@pytest.mark.parametrize("predictor_type", ["classifier", "regressor"])
+def test_the_smallest_k_is_the_best_among_equals(predictor_type):
+    labels = np.array([1.0, 2.0, 2.0, 2.0])
+    vote = vote_for(predictor_type, Aggregation.MEDIAN, labels)
+    evaluation = Evaluation(predictor_type, vote)
+    rows = np.array([[0, 1, 2, 3, -1]])
+    weights = (rows >= 0).astype(float)
+    evaluation.add(np.array([2.0]), vote(rows, weights), rows, weights)
+    assert evaluation.best()[0] == 3

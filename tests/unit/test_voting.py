@@ -163,3 +163,73 @@ def test_each_predictor_has_its_vote(predictor_type, aggregation, answer):
     labels = np.array([1, 2, 9], np.float64)
     vote = vote_for(predictor_type, aggregation, labels)
     assert predict(vote, np.array([[2, 0, 1]]))[0] == pytest.approx(answer)
+
+
+VOTES = {
+    "majority": MajorityVote,
+    "mean": Mean,
+    "median": Median,
+    "geometric mean": lambda labels: Mean(labels - labels.min() + 0.1, geometric=True),
+}
+
+
+def nearest_first(rng, labels, m, k):
+    """Row numbers and squared distances as a search gives them: ascending, some 0, some neighbours missing."""
+    rows = rng.integers(0, labels, (m, k))
+    values = np.sort(rng.choice([0, 0.1, 0.3, 0.7, 1, 2, 5, 1e9], (m, k)).astype(np.float32), axis=1)
+    values[::2] += np.float32(0.1)
+    missing = np.arange(k) >= rng.integers(1, k + 1, m)[:, np.newaxis]
+    rows[missing & (rng.random((m, 1)) < 0.5)] = -1
+    return rows, values
+
+
+@given(
+    labels=st.lists(st.sampled_from([-2.5, 0.1, 0.2, 0.3, 1 / 3, 7, 1e6, 1e9]), min_size=1, max_size=30),
+    k=st.integers(1, 24),
+    seed=st.integers(0, 2**32),
+    weights=st.sampled_from(Weights),
+    kind=st.sampled_from(sorted(VOTES)),
+    distinct=st.booleans(),
+)
+def test_a_vote_on_prefixes_is_the_vote_of_the_nearest_to_the_last_bit(labels, k, seed, weights, kind, distinct):
+    labels = np.array(labels) + (np.arange(len(labels)) if distinct else 0)
+    rows, values = nearest_first(np.random.default_rng(seed), len(labels), 12, k)
+    vote = VOTES[kind](labels)
+    counted = weigh(weights, Metric.L2, rows, values)
+    numbers = []
+    for j, predicted in vote.prefixes(rows, counted):
+        numbers.append(j)
+        np.testing.assert_array_equal(counted[:, :j], weigh(weights, Metric.L2, rows[:, :j], values[:, :j]))
+        np.testing.assert_array_equal(predicted, vote(rows[:, :j], counted[:, :j]))
+        assert predicted.dtype == vote(rows, counted).dtype
+    assert numbers == list(range(1, k + 1))
+
+
+@pytest.mark.parametrize("kind", sorted(VOTES))
+@pytest.mark.parametrize("weights", Weights)
+def test_a_vote_on_many_prefixes_is_the_vote_of_the_nearest_to_the_last_bit(kind, weights):
+    rng = np.random.default_rng(3)
+    labels = rng.normal(size=500).round(2)
+    rows, values = nearest_first(rng, len(labels), 20, 300)
+    vote = VOTES[kind](labels)
+    counted = weigh(weights, Metric.L2, rows, values)
+    tried = dict(vote.prefixes(rows, counted))
+    for j, predicted in tried.items():
+        np.testing.assert_array_equal(predicted, vote(rows[:, :j], counted[:, :j]))
+    assert list(tried) == sorted(tried)
+    if kind == "median":
+        assert list(tried)[:64] == list(range(1, 65))
+        assert 100 < len(tried) <= 128
+        assert max(b / a for a, b in zip(list(tried)[64:], list(tried)[65:], strict=False)) < 1.05
+        assert max(tried) == 300
+    else:
+        assert list(tried) == list(range(1, 301))
+
+
+def test_prefixes_predict_what_was_worked_out_by_hand():
+    rows, labels = np.array([[0, 1, 2, 3, 4]]), np.array([5.0, 3, 3, 9, 5])
+    weights = np.array([[4.0, 2, 1, 1, 0]])
+    assert [it[0] for _, it in MajorityVote(labels).prefixes(rows, weights)] == [5, 5, 5, 5, 5]
+    assert [it[0] for _, it in MajorityVote(labels).prefixes(rows, np.ones((1, 5)))] == [5, 3, 3, 3, 3]
+    assert [it[0] for _, it in Mean(labels).prefixes(rows, weights)] == [5, 26 / 6, 29 / 7, 38 / 8, 38 / 8]
+    assert [it[0] for _, it in Median(labels).prefixes(rows, np.ones((1, 5)))] == [5, 4, 3, 4, 5]
