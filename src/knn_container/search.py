@@ -17,7 +17,7 @@ from knn_container.metric import Metric, nearest, row_lengths, unit_rows
 
 # Candidates beyond k. Of a few hundred thousand rows of real tables, this many hold all that rounding mixes up.
 _SPARE = 16
-_GROWTH = 8
+_GROWTH = 16
 _BLOCK = 1 << 20  # numbers that one step computes in float64: 8 MiB
 _PRODUCTS_FROM = 8  # queries from which matrix products are faster than comparing row by row
 _TRIAL = 64  # queries that show whether matrix products settle most answers
@@ -114,7 +114,7 @@ class ExactSearch:
 
     def _attempt(self, queries: Float32Array, k: int, wanted: int, *, products: bool) -> tuple[Neighbours, BoolArray]:
         """Searches with `wanted` candidates; says for which queries the answer is certain."""
-        if wanted >= len(self._rows):
+        if 4 * wanted >= len(self._rows):
             return self._among_all(queries, min(k, len(self._rows))), np.ones(len(queries), bool)
         asked = unit_rows(queries) if self._metric is Metric.COSINE else queries
         scanned, candidates = self._scanned.search(asked, wanted, params=None if products else self._row_by_row)

@@ -139,7 +139,8 @@ def test_serving_starts_from_the_packed_model(trained, serving, tmp_path, server
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.tar.gz").write_bytes((trained / "output" / "model.tar.gz").read_bytes())
     body = ",".join(["0.5"] * 64)
-    with serving(tmp_path) as unpacked:
+    (tmp_path / "tmp").mkdir()
+    with serving(tmp_path, TMPDIR=tmp_path / "tmp") as unpacked:
         assert unpacked.invoke(body).content == server.invoke(body).content
 
 

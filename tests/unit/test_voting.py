@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import gmean, mode
 from sklearn.datasets import load_diabetes, load_digits
@@ -189,10 +189,10 @@ def nearest_first(rng, labels, m, k):
     seed=st.integers(0, 2**32),
     weights=st.sampled_from(Weights),
     kind=st.sampled_from(sorted(VOTES)),
-    distinct=st.booleans(),
 )
-def test_a_vote_on_prefixes_is_the_vote_of_the_nearest_to_the_last_bit(labels, k, seed, weights, kind, distinct):
-    labels = np.array(labels) + (np.arange(len(labels)) if distinct else 0)
+@settings(max_examples=300)
+def test_a_vote_on_prefixes_is_the_vote_of_the_nearest_to_the_last_bit(labels, k, seed, weights, kind):
+    labels = np.array(labels) + np.arange(len(labels)) * (seed % 2)  # even seeds: many rows of one class
     rows, values = nearest_first(np.random.default_rng(seed), len(labels), 12, k)
     vote = VOTES[kind](labels)
     counted = weigh(weights, Metric.L2, rows, values)
