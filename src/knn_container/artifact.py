@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArra
     remove(folder)
     try:
         _write_index(index, folder / INDEX)
-        np.save(folder / LABELS, labels, allow_pickle=False)
-        np.save(folder / IDS, ids, allow_pickle=False)
+        _write_array(labels, folder / LABELS)
+        _write_array(ids, folder / IDS)
         document = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -127,6 +128,13 @@ def _write_index(index: faiss.Index, path: Path) -> None:
     # FAISS reports a full disk as an error of its own; writing through Python's file raises OSError.
     with path.open("wb") as file:
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+
+
+def _write_array(array: LabelArray | IdArray, path: Path) -> None:
+    # numpy's own writing to a file does not say why it failed.
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _describe(path: Path) -> dict[str, Any]:

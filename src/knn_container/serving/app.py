@@ -83,7 +83,7 @@ def create_app(
 
     @app.get("/ping")
     def ping() -> ResponseReturnValue:
-        holder.get()
+        holder.check_ready()
         return "", 200
 
     @app.get("/execution-parameters")

@@ -2,9 +2,14 @@
 
 import logging
 import threading
+from collections.abc import Iterable
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.workers.base import Worker
 
 from knn_container import cpu, memory
 from knn_container.errors import UserError
@@ -12,6 +17,7 @@ from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.multimodel import create_multi_model_app
 from knn_container.serving.negotiation import Defaults, read_defaults
+from knn_container.serving.readiness import Readiness
 from knn_container.serving.store import ModelHolder, ModelStore
 from knn_container.serving.turns import CpuTurns
 from knn_container.settings import Settings
@@ -26,7 +32,7 @@ _THREADS = 128
 _MODEL_SHARE = 0.75
 
 
-def make_app(settings: Settings, defaults: Defaults) -> Flask:
+def make_app(settings: Settings, defaults: Defaults, readiness: Readiness, slot: int) -> Flask:
     """Makes the application of one server process and begins to load its model.
 
     FAISS is used in this process alone, never in one that forks it: OpenMP threads of the parent would be missing in
@@ -36,7 +42,7 @@ def make_app(settings: Settings, defaults: Defaults) -> Flask:
     if settings.multi_model:
         budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
         return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length)
-    holder = ModelHolder()
+    holder = ModelHolder(readiness, slot)
     threading.Thread(target=holder.load, args=(settings.base / "model",), daemon=True).start()
     # SageMaker's documentation and its local mode spell the strategy differently, and a platform's true likewise.
     strategy = "MultiRecord" if settings.batch == "True" else "MULTI_RECORD"
@@ -49,6 +55,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
     def __init__(self, settings: Settings, defaults: Defaults) -> None:
         self._settings = settings
         self._defaults = defaults
+        self._readiness = Readiness(settings.processes)
+        self._slot = 0
         super().__init__()
 
     def load_config(self) -> None:
@@ -62,12 +70,37 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "graceful_timeout": _DRAIN_SECONDS,
             "keepalive": 75,
             "control_socket_disable": True,
+            "pre_fork": self._before_fork,
+            "child_exit": self._after_exit,
         }.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> WSGIApplication:
         """Makes the application; gunicorn calls this in each worker process."""
-        return make_app(self._settings, self._defaults)
+        return _close_after_errors(make_app(self._settings, self._defaults, self._readiness, self._slot))
+
+    def _before_fork(self, _arbiter: Arbiter, worker: Worker) -> None:
+        self._slot = self._readiness.assign(worker.age)
+
+    def _after_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
+        self._readiness.free(worker.age)
+
+
+def _close_after_errors(app: WSGIApplication) -> WSGIApplication:
+    """Says that the connection will be closed after an error, whose request's body may be unread.
+
+    gunicorn closes such a connection, but leaves it to this to say so.
+    """
+
+    def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            if status.startswith(("4", "5")):
+                start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's Response
+            return start_response(status, headers, *rest)
+
+        return app(environ, start)
+
+    return wrapped
 
 
 def main(settings: Settings) -> int:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from knn_container import archive, artifact, official
 from knn_container.errors import ArtifactError, RequestError
 from knn_container.model import Model
+from knn_container.serving.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,16 @@ def memory_needed(folder: Path) -> int:
 
 
 class ModelHolder:
-    """The model of one server process: not there yet, there, or not to be had and why."""
+    """The model of one server process: not there yet, there, or not to be had and why.
 
-    def __init__(self) -> None:
+    Args:
+        readiness: of all server processes.
+        slot: this one's.
+    """
+
+    def __init__(self, readiness: Readiness | None = None, slot: int = 0) -> None:
+        self._readiness = readiness or Readiness(1)
+        self._slot = slot
         self._model: Model | None = None
         self._reason = "the model is being loaded"
 
@@ -79,7 +87,18 @@ class ModelHolder:
             log.exception("The model cannot be loaded.")
         else:
             self._model = model
+            self._readiness.mark(self._slot)
             log.info("Ready: %s, k=%d.", what, model.options.k)
+
+    def check_ready(self) -> None:
+        """Checks that every server process has its model.
+
+        Raises:
+            RequestError: 503, says why not.
+        """
+        self.get()
+        if missing := self._readiness.missing():
+            raise RequestError(503, f"Not ready: {missing} more server processes are loading the model.")
 
     def get(self) -> Model:
         """Returns the model.
