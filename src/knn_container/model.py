@@ -102,5 +102,6 @@ class Model:
         return self._vote.shares(predictions.neighbours.rows, predictions.weights)
 
     def warm_up(self) -> None:
-        """Searches once, so that the first request does not pay for what is set up on first use."""
-        self.predict(np.zeros((1, self.options.dimension), np.float32))
+        """Searches for one row and for a batch, so that no request pays for what is set up on first use."""
+        for rows in (1, 32):
+            self.predict(np.zeros((rows, self.options.dimension), np.float32))

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.metrics import (
     accuracy_score,
-    confusion_matrix,
     f1_score,
     mean_absolute_error,
     mean_squared_error,
@@ -86,7 +85,8 @@ def test_a_classifiers_details_are_scikit_learns(pairs, batch):
     came = [[entry[name] for name in names] for entry in details["classes"]]
     np.testing.assert_allclose(came, expected, atol=1e-12)
     assert [entry["label"] for entry in details["classes"]] == classes.tolist()
-    assert details["confusion_matrix"] == confusion_matrix(labels, predictions, labels=classes).tolist()
+    counted = [[np.sum((labels == actual) & (predictions == it)) for it in classes] for actual in classes]
+    assert details["confusion_matrix"] == counted
 
 
 def test_whole_labels_are_told_as_whole_numbers():

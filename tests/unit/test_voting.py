@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -233,3 +235,15 @@ def test_prefixes_predict_what_was_worked_out_by_hand():
     assert [it[0] for _, it in MajorityVote(labels).prefixes(rows, np.ones((1, 5)))] == [5, 3, 3, 3, 3]
     assert [it[0] for _, it in Mean(labels).prefixes(rows, weights)] == [5, 26 / 6, 29 / 7, 38 / 8, 38 / 8]
     assert [it[0] for _, it in Median(labels).prefixes(rows, np.ones((1, 5)))] == [5, 4, 3, 4, 5]
+
+
+def test_prefixes_of_a_model_with_a_class_a_row_take_no_memory_for_each_class():
+    vote, rows = MajorityVote(np.arange(100_000)), np.arange(4000).reshape(400, 10)
+    tracemalloc.start()
+    try:
+        predicted = dict(vote.prefixes(rows, uniform(rows)))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2e6  # a number for each query and class would be 320 MB
+    np.testing.assert_array_equal(predicted[10], rows[:, 0])
