@@ -24,7 +24,7 @@ RUN case "${FAISS}" in \
 COPY requirements/cpu.txt requirements/gpu.txt /requirements/
 RUN /opt/pip/bin/pip install --require-hashes --no-deps --only-binary :all: \
         --requirement "/requirements/${FAISS#faiss-}.txt" \
-    && find /opt/knn-container -path '*/numpy/*' -name tests -prune -exec rm -r {} +
+    && find /opt/knn-container -type d -name tests -prune -exec rm -r {} +
 
 FROM packages AS project
 # The build backend; this stage does not ship.

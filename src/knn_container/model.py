@@ -59,6 +59,7 @@ class Model:
         options: how it predicts.
         labels: (n,) the rows' labels in the type they were trained with.
         answer_type: float32 where that holds every label exactly, else float64.
+        vote: decides among neighbours.
         ids: (n,) the rows' names or, where they have none, their running numbers in the training data.
 
     Raises:
@@ -72,12 +73,12 @@ class Model:
         self.ids = ids
         self._project = project_for(options.reduction, options.dimension, index.d)
         self._search = search_for(index, options.metric, options.nprobe)
-        self._vote = vote_for(options.predictor_type, options.aggregation, labels)
+        self.vote = vote_for(options.predictor_type, options.aggregation, labels)
 
     @property
     def classes(self) -> FloatArray | None:
         """(c,) a classifier's labels, ascending; None for a regressor."""
-        return self._vote.classes if isinstance(self._vote, MajorityVote) else None
+        return self.vote.classes if isinstance(self.vote, MajorityVote) else None
 
     def predict(self, features: Features, k: int | None = None, nprobe: int | None = None) -> Predictions:
         """Predicts from (n, d) finite rows with one search.
@@ -93,13 +94,13 @@ class Model:
     def decide(self, neighbours: Neighbours) -> Predictions:
         """Lets neighbours that are known vote."""
         weights = weigh(self.options.weights, self.options.metric, neighbours.rows, neighbours.values)
-        return Predictions(self._vote(neighbours.rows, weights), neighbours, weights)
+        return Predictions(self.vote(neighbours.rows, weights), neighbours, weights)
 
     def shares(self, predictions: Predictions) -> Float64Array:
         """Each class's share of a classifier's votes, (n, c)."""
-        if not isinstance(self._vote, MajorityVote):
+        if not isinstance(self.vote, MajorityVote):
             raise TypeError("a regressor has no classes")
-        return self._vote.shares(predictions.neighbours.rows, predictions.weights)
+        return self.vote.shares(predictions.neighbours.rows, predictions.weights)
 
     def warm_up(self) -> None:
         """Searches for one row and for a batch, so that no request pays for what is set up on first use."""

@@ -27,11 +27,17 @@ class Stopper:
     def __init__(self) -> None:
         self.requested = False
         self.waiting = False
+        self._complete = False
 
     def listen(self) -> None:
         """Takes SIGTERM over; to be called in the main thread."""
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGALRM, self._on_alarm)
+
+    def complete(self) -> None:
+        """Notes that the model is on disk: from now on there is no hurry."""
+        self._complete = True
+        signal.alarm(0)
 
     def open(self, path: Path) -> BufferedReader:
         """Opens a file or a pipe, which raises `ReadingStopped` in place of further bytes once SIGTERM has come."""
@@ -46,6 +52,9 @@ class Stopper:
         if self.requested:
             return
         self.requested = True
+        if self._complete:
+            log.warning("SIGTERM: the model is complete, the rest of the test rows will not be scored.")
+            return
         log.warning("SIGTERM: the model will be built from the rows read so far.")
         signal.alarm(_SECONDS_LEFT)
         if self.waiting:

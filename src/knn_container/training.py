@@ -13,7 +13,6 @@ from knn_container.artifact import Manifest
 from knn_container.channels import Channel
 from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
 from knn_container.evaluation import Evaluation
-from knn_container.hyperparameters import Hyperparameters
 from knn_container.job import Folders, Job
 from knn_container.model import Model, ModelOptions
 from knn_container.reduction import Projection, project_for
@@ -21,7 +20,6 @@ from knn_container.sampling import BottomK, Sample
 from knn_container.settings import Settings
 from knn_container.stopping import Stopper
 from knn_container.telemetry import Every, Telemetry
-from knn_container.voting import vote_for
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +55,7 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     """
     stop = stop or Stopper()
     job.clear(folders)
+    report.remove(folders.report)
     task = job.read(folders, stop)
     log.info("Final configuration: %s", {name: str(value) for name, value in vars(task.hyperparameters).items()})
     log.info("Checkpoint loading and saving are disabled.")
@@ -80,9 +79,8 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
         archive.pack(folders.model, folders.archive)
     telemetry.metrics({"model.serialize.time": 1000 * (time.perf_counter() - started)})
     log.info("The model is complete: %s", folders.archive if pack else folders.model)
-    report.remove(folders.report)
-    if task.test is not None and not stop.requested:
-        _score(model, task.test, task.hyperparameters, telemetry, folders.report)
+    stop.complete()
+    _score(model, task, telemetry, stop, folders.report)
     telemetry.end()
 
 
@@ -131,10 +129,12 @@ def _build(task: Job, sample: Sample, telemetry: Telemetry) -> faiss.Index:
     return built
 
 
-def _score(model: Model, channel: Channel, given: Hyperparameters, telemetry: Telemetry, folder: Path) -> None:
-    """Predicts the test channel, writes how well, and leaves a report below `folder`."""
-    options = model.options
-    evaluation = Evaluation(options.predictor_type, vote_for(options.predictor_type, options.aggregation, model.labels))
+def _score(model: Model, task: Job, telemetry: Telemetry, stop: Stopper, folder: Path) -> None:
+    """Predicts the test channel, if there is one, writes how well, and leaves a report below `folder`."""
+    channel, options, given = task.test, model.options, task.hyperparameters
+    if channel is None or stop.requested:
+        return
+    evaluation = Evaluation(options.predictor_type, model.vote)
     started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
     for path in channel.files():
         for batch in channel.batches(path, given.mini_batch_size, options.dimension):
@@ -145,6 +145,8 @@ def _score(model: Model, channel: Channel, given: Hyperparameters, telemetry: Te
             batches += 1
             if tick.due():
                 log.info("Scored %d test rows.", evaluation.score.rows)
+            if stop.requested:
+                return
     rows = evaluation.score.rows
     if not rows:
         raise UserError(_no_rows(channel))

@@ -29,7 +29,7 @@ def test_serves_the_archive(start, trained, tmp_path, digits):
 
 
 @pytest.mark.parametrize("files", ["model/*", "output/model.tar.gz"])
-def test_serves_under_restrictions(start, trained, tmp_path, digits, restrictions, files):  # noqa: PLR0917
+def test_serves_under_restrictions(start, trained, tmp_path, digits, restrictions, files):
     folder = tmp_path / "model"  # tmp_path itself is for its owner alone
     folder.mkdir()
     for path in trained.glob(files):
