@@ -43,6 +43,7 @@ class Manifest:
             after training.
         index_type: the FAISS index.
         rows: rows in the index.
+        zero_rows: under COSINE, the numbers of those without a direction, where the index cannot tell them.
         rows_read: rows that they were sampled from.
         stopped_early: whether SIGTERM ended the reading before the channel's end.
         label_type: numpy's name of the labels' type.
@@ -52,6 +53,7 @@ class Manifest:
     options: ModelOptions
     index_type: str
     rows: int
+    zero_rows: list[int]
     rows_read: int
     stopped_early: bool
     label_type: str
@@ -76,6 +78,8 @@ class Manifest:
                 raise ValueError(f"{name} is {document[name]!r}, expected a whole number from 1")
         if document["predictor_type"] not in ("classifier", "regressor"):
             raise ValueError(f"predictor_type is {document['predictor_type']!r}, expected classifier or regressor")
+        if document["weights"] == Weights.DISTANCE and document["metric"] == Metric.INNER_PRODUCT:
+            raise ValueError("weights is 'distance', and INNER_PRODUCT is no distance")
         reduction = document["reduction"]
         options = ModelOptions(
             dimension=document["dimension"],
@@ -165,7 +169,7 @@ def load(folder: Path) -> tuple[Model, Manifest]:
             raise ArtifactError(f"the {what.format(came)}, {MANIFEST} promises {expected}. {_TRAIN_AGAIN}")
     if (index.metric_type == faiss.METRIC_L2) != (options.metric is Metric.L2):
         raise ArtifactError(f"the index was not built for {options.metric}, which {MANIFEST} promises. {_TRAIN_AGAIN}")
-    return Model(index, labels, ids, options), manifest
+    return Model(index, labels, ids, options, manifest.zero_rows), manifest
 
 
 def read_manifest(folder: Path) -> Manifest:

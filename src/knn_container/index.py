@@ -94,6 +94,17 @@ def largest_value(width: int) -> float:
     return float(np.sqrt(np.finfo(np.float32).max / width)) / 4
 
 
+def zero_rows(spec: IndexSpec, blocks: Iterator[Float32Array]) -> list[int]:
+    """The numbers of the rows without a direction that an index for COSINE cannot tell from short ones.
+
+    Codes of 8 bits or fewer do not hold a zero exactly.
+    """
+    if spec.metric is not Metric.COSINE or spec.index_type not in (SQ_8, IVF_SQ_8, IVF_RABITQ):
+        return []
+    numbers: list[int] = np.flatnonzero(np.concatenate([~block.any(axis=1) for block in blocks])).tolist()
+    return numbers
+
+
 def padded(width: int, pq_m: int | None) -> int:
     """The dimension in which rows of `width` columns are indexed: under product quantisation a multiple of m."""
     return width if pq_m is None else -(-width // pq_m) * pq_m

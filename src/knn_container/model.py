@@ -1,5 +1,6 @@
 """A trained model: the search among its rows, their labels, and the vote among neighbours."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import faiss
@@ -62,17 +63,27 @@ class Model:
         vote: decides among neighbours.
         ids: (n,) the rows' names or, where they have none, their running numbers in the training data.
 
+    Args:
+        zero_rows: under COSINE, the numbers of rows without a direction, where the index cannot tell them.
+
     Raises:
         UserError: labels that the aggregation does not take.
     """
 
-    def __init__(self, index: faiss.Index, labels: LabelArray, ids: IdArray, options: ModelOptions) -> None:
+    def __init__(
+        self,
+        index: faiss.Index,
+        labels: LabelArray,
+        ids: IdArray,
+        options: ModelOptions,
+        zero_rows: Sequence[int] = (),
+    ) -> None:
         self.options = options
         self.labels = labels
         self.answer_type = answer_type(labels)
         self.ids = ids
         self._project = project_for(options.reduction, options.dimension, index.d)
-        self._search = search_for(index, options.metric, options.nprobe)
+        self._search = search_for(index, options.metric, options.nprobe, zero_rows)
         self.vote = vote_for(options.predictor_type, options.aggregation, labels)
 
     @property

@@ -35,9 +35,10 @@ def load(folder: Path) -> Model:
     """
     metadata = _read_metadata(folder / f"{INDEX}.json")
     reduction = metadata.get("dimension_reduction") or {}
-    if isinstance(reduction, dict) and reduction.get("type") not in (None, "", "none"):
+    kind = reduction.get("type") if isinstance(reduction, dict) else reduction
+    if kind not in (None, "", "none"):
         raise ArtifactError(
-            f"the model was reduced in dimension by {reduction['type']!r}: the built-in algorithm stores only the "
+            f"the model was reduced in dimension by {kind!r}: the built-in algorithm stores only the "
             "seed of its projection, and how it draws from that is not public. Train the model again here."
         )
     try:
@@ -93,5 +94,10 @@ def _read_labels(path: Path, rows: int) -> np.ndarray[tuple[int], np.dtype[np.fl
 
 def _metric(index: faiss.Index, normalised: bool) -> Metric:
     if index.metric_type == faiss.METRIC_L2:
+        if normalised:
+            raise ArtifactError(
+                f"{INDEX}.json says that rows were normalised, and the index compares them by L2: how queries are to "
+                "be treated is not public. Train the model again here."
+            )
         return Metric.L2
     return Metric.COSINE if normalised else Metric.INNER_PRODUCT

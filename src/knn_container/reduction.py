@@ -68,16 +68,35 @@ class SignProjection:
     """
 
     def __init__(self, width: int, target: int, seed: int) -> None:
-        signs = _random_signs(width * target, f"sign {seed}").reshape(width, target)
-        self._matrix: Float64Array = signs / np.sqrt(target)
+        self._signs = _random_signs(width * target, f"sign {seed}").reshape(width, target)
 
     def __call__(self, features: Features) -> Float32Array:
         """Projects (n, d) rows to (n, target)."""
-        if isinstance(features, SparseRows):
-            values, starts = features.values.astype(np.float64), features.starts
-            rows = [values[start:end] @ self._matrix[features.columns[start:end]] for start, end in pairwise(starts)]
-            return _rounded(np.reshape(rows, (len(features), -1)))
-        return _rounded(features.astype(np.float64) @ self._matrix)
+        width, target = self._signs.shape
+        if not isinstance(features, SparseRows):
+            return _rounded(_exact_sums(features, self._signs, width) / np.sqrt(target))
+        sums = np.zeros((len(features), target))
+        for row, (start, end) in enumerate(pairwise(features.starts)):
+            values = features.values[np.newaxis, start:end]
+            sums[row] = _exact_sums(values, self._signs[features.columns[start:end]], width)[0]
+        return _rounded(sums / np.sqrt(target))
+
+
+def _exact_sums(rows: Float32Array, signs: Float64Array, width: int) -> Float64Array:
+    """Multiplies (n, m) rows by (m, target) signs.
+
+    BLAS adds in an order that depends on how many rows there are, and where large columns cancel that shows. Each
+    row is therefore cut at a bit below which `width` values of its largest magnitude fill float64: sums of the
+    upper parts are exact in any order, and of the lower parts the rounding is 53 bits further down.
+    """
+    values = rows.astype(np.float64)
+    largest = np.abs(values).max(axis=1, keepdims=True, initial=0)
+    _, exponent = np.frexp(largest * width)
+    grid = np.ldexp(1.0, exponent - 52)
+    upper = np.round(values / grid) * grid
+    lower = values - upper
+    sums = upper @ signs
+    return np.asarray(sums + lower @ signs if lower.any() else sums)
 
 
 class FastJohnsonLindenstrauss:

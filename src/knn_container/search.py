@@ -4,7 +4,7 @@ FAISS computes in float32, where rows can change places. Each engine therefore f
 asked for, computes their values anew by the arithmetic of `metric`, and answers from these.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,11 +51,18 @@ class Search(Protocol):
         """
 
 
-def search_for(index: faiss.Index, metric: Metric, nprobe: int) -> Search:
-    """Makes the search that fits an index."""
+def search_for(index: faiss.Index, metric: Metric, nprobe: int, zero_rows: Sequence[int] = ()) -> Search:
+    """Makes the search that fits an index.
+
+    Args:
+        index: as `index.build` makes it.
+        metric: what it was built for.
+        nprobe: inverted lists that a query looks into.
+        zero_rows: under COSINE, the numbers of rows without a direction, where the index cannot tell them.
+    """
     if isinstance(index, faiss.IndexFlat):
         return ExactSearch(index, metric)
-    return CandidateSearch(index, metric, nprobe)
+    return CandidateSearch(index, metric, nprobe, zero_rows)
 
 
 def direct_scan() -> faiss.SearchParameters:
@@ -183,10 +190,11 @@ class CandidateSearch:
     decoding is coarser than the index's own estimate of a distance (RaBitQ), they are these estimates.
     """
 
-    def __init__(self, index: faiss.Index, metric: Metric, nprobe: int) -> None:
+    def __init__(self, index: faiss.Index, metric: Metric, nprobe: int, zero_rows: Sequence[int] = ()) -> None:
         self._index = index
         self._metric = metric
         self._nprobe = nprobe
+        self._zero_rows = np.array(zero_rows, np.int64)
         self._is_ivf = isinstance(index, faiss.IndexIVF)
         self._estimates = isinstance(index, faiss.IndexIVFRaBitQ)
         self._largest = largest_value(index.d)
@@ -201,6 +209,9 @@ class CandidateSearch:
             asked = queries[part]
             estimates, candidates = self._candidates(asked, wanted, nprobe or self._nprobe)
             compared = estimates if self._estimates else self._metric.between(asked, self._decode(candidates))
+            if self._metric is Metric.COSINE:
+                nowhere = ~asked.any(axis=1, keepdims=True) | np.isin(candidates, self._zero_rows)
+                compared = np.where(nowhere, np.float32(0), compared)
             best, chosen = nearest(self._metric, compared, candidates, k)
             rows.append(chosen)
             values.append(best)

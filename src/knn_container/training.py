@@ -21,6 +21,8 @@ from knn_container.settings import Settings
 from knn_container.stopping import Stopper
 from knn_container.telemetry import Every, Telemetry
 
+_BLOCK_ROWS = 1 << 14  # rows that are looked at together
+
 log = logging.getLogger(__name__)
 
 
@@ -66,13 +68,14 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
         options=options,
         index_type=task.hyperparameters.index_type,
         rows=len(sample),
+        zero_rows=index.zero_rows(task.hyperparameters.index_spec, sample.blocks(_BLOCK_ROWS)),
         rows_read=sample.rows_read,
         stopped_early=stop.requested,
         label_type=str(sample.labels.dtype),
         hyperparameters=task.given,
     )
     started = time.perf_counter()
-    model = Model(built, sample.labels, sample.ids, options)
+    model = Model(built, sample.labels, sample.ids, options, manifest.zero_rows)
     artifact.save(folders.model, manifest, built, sample.labels, sample.ids)
     del sample
     if pack:

@@ -31,6 +31,7 @@ def save(blocks_of):
             options=OPTIONS,
             index_type=index_type,
             rows=rows,
+            zero_rows=[],
             rows_read=1000,
             stopped_early=False,
             label_type=str(labels.dtype),

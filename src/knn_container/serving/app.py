@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 # SageMaker's own default for a batch transform's payload.
 _BATCH_PAYLOAD_MB = 6
+_BATCH_MB = 100  # and its limit for all payloads that are on their way at once
 
 
 class Endpoint:
@@ -88,9 +89,10 @@ def create_app(
 
     @app.get("/execution-parameters")
     def execution_parameters() -> ResponseReturnValue:
-        payload = max(1, min(_BATCH_PAYLOAD_MB, max_content_length >> 20, 100 // plane.turns.cpus))
+        concurrent = min(plane.turns.cpus, _BATCH_MB)
+        payload = max(1, min(_BATCH_PAYLOAD_MB, max_content_length >> 20, _BATCH_MB // concurrent))
         return {
-            "MaxConcurrentTransforms": plane.turns.cpus,
+            "MaxConcurrentTransforms": concurrent,
             "BatchStrategy": batch_strategy,
             "MaxPayloadInMB": payload,
         }

@@ -7,7 +7,7 @@ from knn_container.errors import FormatError, RequestError
 from knn_container.formats import csv, json, mediatype, recordio
 from knn_container.formats.json import Column
 from knn_container.formats.mediatype import MediaType
-from knn_container.serving.negotiation import COLUMNS, DISTANCES, LABELS, PREDICTED, Answer
+from knn_container.serving.negotiation import COLUMNS, DISTANCES, LABELS, PREDICTED, Answer, whole_number
 
 # As SageMaker's CSV has it: what is predicted first.
 _CSV_ORDER = (PREDICTED, LABELS, DISTANCES, *COLUMNS[3:])
@@ -50,10 +50,7 @@ def decode(content_type: MediaType, body: bytes, width: int) -> Features:
 
 
 def _label_size(content_type: MediaType) -> int:
-    text = content_type.parameters.get("label_size", "0")
-    if not text.isdecimal():
-        raise RequestError(400, f"Content-Type: expected label_size to be a whole number from 0, {text!r} came.")
-    return int(text)
+    return whole_number(content_type.parameters.get("label_size", "0"), 0, "Content-Type: label_size")
 
 
 def _encoding(content_type: MediaType) -> str:

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from knn_container.errors import RequestError
 from knn_container.serving.app import Endpoint
 from knn_container.serving.dataplane import DataPlane
+from knn_container.serving.negotiation import whole_number
 from knn_container.serving.store import ModelStore
 
 _PAGE = 100
@@ -67,7 +68,4 @@ def create_multi_model_app(plane: DataPlane, store: ModelStore, max_content_leng
 
 
 def _query_number(name: str, default: int) -> int:
-    text = request.args.get(name, str(default))
-    if not text.isdecimal():
-        raise RequestError(400, f"{name}: expected a whole number from 0, {text!r} came.")
-    return int(text)
+    return whole_number(request.args.get(name, str(default)), 0, name)

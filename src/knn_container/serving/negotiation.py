@@ -15,6 +15,7 @@ ANSWERS = (mediatype.JSON, mediatype.JSONLINES, mediatype.RECORDIO, mediatype.CS
 PREDICTED, DISTANCES, LABELS, IDS = "predicted_label", "distances", "labels", "ids"
 PROBABILITY, PROBABILITIES, CLASSES = "probability", "probabilities", "classes"
 COLUMNS = (PREDICTED, DISTANCES, LABELS, IDS, PROBABILITY, PROBABILITIES, CLASSES)
+_DIGITS = 100  # of a number in a request; Python refuses some thousands
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -141,6 +142,15 @@ def _number(options: Mapping[str, str], name: str) -> int | None:
     text = options.get(name)
     if text is None:
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise RequestError(400, f"The option {name}: expected a whole number from 1, {text!r} came.")
+    return whole_number(text, 1, f"The option {name}")
+
+
+def whole_number(text: str, least: int, what: str) -> int:
+    """Reads a number of a request.
+
+    Raises:
+        RequestError: 400, it is none, or below `least`.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS and int(text) >= least):
+        raise RequestError(400, f"{what}: expected a whole number from {least}, {text[:40]!r} came.")
     return int(text)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from knn_container import archive, artifact, official
-from knn_container.errors import ArtifactError, RequestError
+from knn_container.errors import ArtifactError, RequestError, UserError
 from knn_container.model import Model
 from knn_container.serving.readiness import Readiness
 
@@ -46,11 +46,14 @@ def load_model(folder: Path) -> tuple[Model, str]:
     Raises:
         ArtifactError: there is none that can be used.
     """
-    if official.is_official(folder) and not (folder / artifact.MANIFEST).exists():
-        model, what = official.load(folder), "a model of SageMaker's built-in k-NN"
-    else:
-        model, manifest = artifact.load(folder)
-        what = f"{manifest.index_type} with {manifest.rows} rows"
+    try:
+        if official.is_official(folder) and not (folder / artifact.MANIFEST).exists():
+            model, what = official.load(folder), "a model of SageMaker's built-in k-NN"
+        else:
+            model, manifest = artifact.load(folder)
+            what = f"{manifest.index_type} with {manifest.rows} rows"
+    except UserError as error:
+        raise ArtifactError(str(error)) from error
     model.warm_up()
     return model, what
 
