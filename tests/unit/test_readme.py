@@ -47,6 +47,12 @@ def test_scripts_exist_and_run(document):
         assert path.endswith(".py") or os.access(ROOT / path, os.X_OK), path
 
 
+def test_tests_that_are_named_exist():
+    named = set(re.findall(r"tests/[\w/]+\.py", README))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text()
