@@ -3,60 +3,27 @@
 import io
 import json
 import os
-import subprocess
 import time
-import tomllib
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
+from docker_engine import build, docker, require
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-ROOT = Path(__file__).parents[2]
 LABEL = f"knn-container-tests={uuid.uuid4()}"
-
-
-def docker(*arguments, check=True, timeout=250, **options):
-    done = subprocess.run(
-        ["docker", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        **options,
-    )
-    if check and done.returncode != 0:
-        pytest.fail(f"docker {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}", pytrace=False)
-    return done
 
 
 @pytest.fixture(scope="session", name="docker")
 def docker_():
     """Runs a docker command. Containers with the label are removed at the end."""
-    engine = docker("info", check=False)
-    if engine.returncode != 0:
-        reason = f"no Docker engine answers: {engine.stderr.strip()}"
-        if os.environ.get("KNN_REQUIRE_CONTAINER") == "1":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    require()
     yield docker
     if left := docker("ps", "--all", "--quiet", f"--filter=label={LABEL}").stdout.split():
         docker("rm", "--force", *left)
-
-
-def build(faiss):
-    """Builds the image from the working tree; a second build of the same tree takes a second or two."""
-    tag = f"knn-container:test-{faiss}"
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    arguments = [f"FAISS={faiss}", f"VERSION={version}", "REVISION=test"]
-    if "PIP_INDEX_URL" in os.environ:
-        arguments.append("PIP_INDEX_URL")
-    docker("build", *(f"--build-arg={it}" for it in arguments), f"--tag={tag}", ROOT, timeout=1200)
-    return tag
 
 
 @pytest.fixture(scope="session")
