@@ -18,7 +18,7 @@ import numpy as np
 
 from knn_container.batch import IdArray, LabelArray
 from knn_container.errors import ArtifactError
-from knn_container.index import padded
+from knn_container.index import FLAT, padded
 from knn_container.metric import Metric
 from knn_container.model import Model, ModelOptions
 from knn_container.reduction import Reduction
@@ -172,17 +172,40 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     return Model(index, labels, ids, options, manifest.zero_rows), manifest
 
 
+def is_held_twice(folder: Path) -> bool:
+    """Whether a model's rows are in memory as they came and with length 1 as well.
+
+    Raises:
+        ArtifactError: there is no manifest, or it is not one.
+    """
+    document = _read_document(folder)
+    return (document.get("index_type"), document.get("metric")) == (FLAT, Metric.COSINE)
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest and checks the files against it.
 
     Raises:
         ArtifactError: as `load`.
     """
+    document = _read_document(folder)
+    path = folder / MANIFEST
+    try:
+        manifest = Manifest.from_document(document)
+        _check_files(folder, document["files"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{path} is damaged: {error!r}. {_TRAIN_AGAIN}") from error
+    return manifest
+
+
+def _read_document(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise ArtifactError(f"no model: {path} does not exist. Train one, or put a model.tar.gz there.")
     try:
-        document = json.loads(path.read_bytes())
+        document: dict[str, Any] = json.loads(path.read_bytes())
         if document["format"] != FORMAT:
             raise ValueError(f"its format is {document['format']!r}, expected {FORMAT!r}")
         version = int(document["format_version"])
@@ -193,14 +216,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"the model has format version {version}, written by a newer release; this one reads up to "
             f"{FORMAT_VERSION}. Serve it with the image that trained it or a newer one."
         )
-    try:
-        manifest = Manifest.from_document(document)
-        _check_files(folder, document["files"])
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ArtifactError):
-            raise
-        raise ArtifactError(f"{path} is damaged: {error!r}. {_TRAIN_AGAIN}") from error
-    return manifest
+    return document
 
 
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
@@ -223,7 +239,7 @@ def _read_array(path: Path) -> Any:
 
 def _read_index(path: Path) -> faiss.Index:
     try:
-        # Maps the vectors of a flat index into memory, which processes share; reads any other whole.
+        # Maps what it can into memory, such as the vectors of a flat index, which processes then share.
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise ArtifactError(

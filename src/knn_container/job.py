@@ -78,7 +78,7 @@ def read(folders: Folders, stop: Stopper) -> Job:
 
     Args:
         folders: where the job is.
-        stop: ends the reading of the train channel early.
+        stop: ends the reading of the channels early.
 
     Raises:
         UserError: names every mistake in the hyperparameters, or the channel that is missing or cannot be read.
@@ -102,7 +102,7 @@ def read(folders: Folders, stop: Stopper) -> Job:
         hyperparameters=checked,
         given={name: str(value) for name, value in sorted(given.items())},
         train=open_channel("train", channels["train"] or {}, folders.data / "train", stop.open),
-        test=None if test is None else open_channel("test", test, folders.data / "test"),
+        test=None if test is None else open_channel("test", test, folders.data / "test", stop.open),
     )
 
 

@@ -1,7 +1,11 @@
 """How much memory this container may use."""
 
+import ctypes
 import os
+from contextlib import suppress
 from pathlib import Path
+
+_M_MMAP_THRESHOLD = -3  # mallopt(3)
 
 
 def limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -18,3 +22,12 @@ def limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
             continue
         return machine if text == "max" else min(machine, int(text))
     return machine
+
+
+def return_large_blocks() -> None:
+    """Has glibc map blocks of a megabyte and more, and so hand them back when they are freed.
+
+    By itself it raises its threshold with use, and then keeps what threads have freed.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)

@@ -53,10 +53,10 @@ class Stopper:
             return
         self.requested = True
         if self._complete:
-            log.warning("SIGTERM: the model is complete, the rest of the test rows will not be scored.")
-            return
-        log.warning("SIGTERM: the model will be built from the rows read so far.")
-        signal.alarm(_SECONDS_LEFT)
+            log.warning("SIGTERM: the model is complete; the test rows will not be scored to the end.")
+        else:
+            log.warning("SIGTERM: the model will be built from the rows read so far.")
+            signal.alarm(_SECONDS_LEFT)
         if self.waiting:
             raise ReadingStopped
 

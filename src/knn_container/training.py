@@ -139,17 +139,18 @@ def _score(model: Model, task: Job, telemetry: Telemetry, stop: Stopper, folder:
         return
     evaluation = Evaluation(options.predictor_type, model.vote)
     started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
-    for path in channel.files():
-        for batch in channel.batches(path, given.mini_batch_size, options.dimension):
-            asked = time.perf_counter()
-            answer = model.predict(batch.features)
-            predicting += time.perf_counter() - asked
-            evaluation.add(batch.labels, answer.predicted, answer.neighbours.rows, answer.weights)
-            batches += 1
-            if tick.due():
-                log.info("Scored %d test rows.", evaluation.score.rows)
-            if stop.requested:
-                return
+    with suppress(ReadingStopped):
+        for path in channel.files():
+            for batch in channel.batches(path, given.mini_batch_size, options.dimension):
+                asked = time.perf_counter()
+                answer = model.predict(batch.features)
+                predicting += time.perf_counter() - asked
+                evaluation.add(batch.labels, answer.predicted, answer.neighbours.rows, answer.weights)
+                batches += 1
+                if tick.due():
+                    log.info("Scored %d test rows.", evaluation.score.rows)
+    if stop.requested:
+        return
     rows = evaluation.score.rows
     if not rows:
         raise UserError(_no_rows(channel))

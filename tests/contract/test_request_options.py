@@ -89,7 +89,6 @@ def check():
         ("verbose=true; output=ids", ["predicted_label", "distances", "labels", "ids"]),
         ('output="predicted_label,ids"', ["predicted_label", "ids"]),
         ('output=" IDS , Labels"', ["labels", "ids"]),
-        ("output=probability", ["probability"]),
         ('output="classes,probabilities,predicted_label"', ["predicted_label", "probabilities", "classes"]),
         (f'output="{",".join(ANSWER)}"', list(ANSWER)),
         ("verbose=false", ["predicted_label"]),
@@ -109,7 +108,6 @@ def test_an_answer_has_the_columns_asked_for(*, line, check, recordio, accept, o
     ("accept", "attributes", "k"),
     [
         ("application/json; verbose=true; k=2", None, 2),
-        ("application/json; k=1; verbose=true", "", 1),
         ("application/json; verbose=true", "k=2", 2),
         ("application/json; verbose=true", "trace=ab12; k=2; other", 2),
         ("application/json; verbose=true", 'K="1"', 1),
@@ -117,7 +115,6 @@ def test_an_answer_has_the_columns_asked_for(*, line, check, recordio, accept, o
         ("application/json; verbose=true; k=3", "nprobe=1", 3),
         ("*/*; verbose=true; k=2", None, 2),
         ("application/json; verbose=true", "c000b4f9-df62-4c85-a0bf-7c525f9104a4", 3),
-        ("application/json; verbose=true", None, 3),
     ],
 )
 def test_k_neighbours_vote_and_are_told(line, accept, attributes, k):
@@ -135,12 +132,10 @@ def test_k_neighbours_vote_and_are_told(line, accept, attributes, k):
         ("k=999999999", "expected at most the model's 3, 999999999 came"),
         ("k=99999999999999999999", "The option k"),
         ("k=0", "expected a whole number from 1, '0' came"),
-        ("k=-1", "expected a whole number from 1, '-1' came"),
         ("k=2.0", "'2.0' came"),
         ("k=two", "'two' came"),
         ("k=", "'' came"),
         ("nprobe=0", "The option nprobe"),
-        ("nprobe=many", "The option nprobe"),
         ("output=distance", "distance came"),
         ("output=", "The option output"),
         ("verbose=maybe", "verbose=maybe came"),
@@ -195,7 +190,6 @@ def test_a_regressor_has_no_classes(serve_rows, output):
     ("output", "accept", "names"),
     [
         ("predicted_label", "*/*", ["predicted_label"]),
-        ("ids", "*/*", ["ids"]),
         ("Predicted_Label, Probability", "*/*", ["predicted_label", "probability"]),
         # Asked for verbosely, an answer is the built-in's unless ids are among the columns.
         ("predicted_label", "*/*; verbose=true", ["predicted_label", "distances", "labels"]),
@@ -216,7 +210,6 @@ def test_the_setting_names_the_columns_of_requests_that_do_not(
     ("default", "accept", "kind", "names"),
     [
         (CSV, None, CSV, ["predicted_label"]),
-        (CSV, "*/*", CSV, ["predicted_label"]),
         (CSV, "", CSV, ["predicted_label"]),
         (CSV, LINES, LINES, ["predicted_label"]),
         (f"{LINES}; verbose=true", None, LINES, ["predicted_label", "distances", "labels"]),
@@ -239,7 +232,6 @@ def test_the_default_accept_is_that_of_requests_without_one(
         ("image/png", "predicted_label", "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"),
         (f"{JSON}; k=none", "predicted_label", "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"),
         (JSON, "predicted_score", "SAGEMAKER_INFERENCE_OUTPUT: expected some of .* predicted_score came"),
-        (JSON, ",", "SAGEMAKER_INFERENCE_OUTPUT"),
     ],
 )
 def test_settings_that_cannot_be_answered_are_refused_by_name(accept, output, words):

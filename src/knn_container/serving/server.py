@@ -40,6 +40,7 @@ def make_app(settings: Settings, defaults: Defaults, readiness: Readiness, slot:
     """
     plane = DataPlane(CpuTurns(max(1, cpu.budget() // settings.processes)), defaults, settings.euclidean)
     if settings.multi_model:
+        memory.return_large_blocks()
         budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
         return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length)
     holder = ModelHolder(readiness, slot)

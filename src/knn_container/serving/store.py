@@ -59,8 +59,15 @@ def load_model(folder: Path) -> tuple[Model, str]:
 
 
 def memory_needed(folder: Path) -> int:
-    """The bytes that a model takes once it is loaded, by the sizes of its files."""
-    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    """The bytes that a model takes once it is loaded, by the sizes of its files.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    sizes = {path.name: path.stat().st_size for path in folder.glob("*") if path.is_file()}
+    if artifact.MANIFEST not in sizes and official.is_official(folder):
+        return sum(sizes.values())
+    return sum(sizes.values()) + (sizes.get(artifact.INDEX, 0) if artifact.is_held_twice(folder) else 0)
 
 
 class ModelHolder:
@@ -123,12 +130,14 @@ class _Entry:
         bytes: what it takes of the budget.
         model: None while it is being loaded.
         users: requests that use it now.
+        leaving: whether it takes no more of them.
     """
 
     url: str
     bytes: int
     model: Model | None = None
     users: int = 0
+    leaving: bool = False
     free: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -186,10 +195,12 @@ class ModelStore:
             RequestError: 404, it is not loaded.
         """
         with self._lock:
-            entry, _ = self._ready(name)
-            del self._entries[name]
+            entry = self._ready(name)[0]
+            entry.leaving = True
         with entry.free:
             entry.free.wait_for(lambda: entry.users == 0)
+        with self._lock:
+            del self._entries[name]
         entry.model = None
         gc.collect()
 
@@ -223,10 +234,12 @@ class ModelStore:
     def list(self) -> list[tuple[str, str]]:
         """The names and the folders of the models that are loaded, by name."""
         with self._lock:
-            return sorted((name, entry.url) for name, entry in self._entries.items() if entry.model)
+            return sorted(
+                (name, entry.url) for name, entry in self._entries.items() if entry.model and not entry.leaving
+            )
 
     def _ready(self, name: str) -> tuple[_Entry, Model]:
         entry = self._entries.get(name)
-        if entry is None or entry.model is None:
+        if entry is None or entry.model is None or entry.leaving:
             raise RequestError(404, f"The model {name!r} is not loaded.")
         return entry, entry.model
