@@ -48,7 +48,7 @@ def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
         read = settings.read(os.environ)
     except UserError as error:
         if command == "train":  # the platform shows this file, not the log
-            from knn_container import job  # noqa: PLC0415
+            from knn_container.training import job  # noqa: PLC0415
 
             job.write_failure(job.Folders(Path(os.environ.get("SAGEMAKER_BASE_DIR") or "/opt/ml")), error)
         parser.error(str(error))
@@ -56,9 +56,9 @@ def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
     # OpenMP reads its environment when FAISS is imported, so this comes first and the imports below.
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu.budget()))
     if command == "train":
-        from knn_container import training  # noqa: PLC0415
+        from knn_container.training import run  # noqa: PLC0415
 
-        return training.main(read)
+        return run.main(read)
     from knn_container.serving import server  # noqa: PLC0415
 
     return server.main(read)

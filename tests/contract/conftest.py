@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from knn_container import settings, training
-from knn_container.job import Folders
+from knn_container import settings
 from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.store import ModelHolder
 from knn_container.serving.turns import CpuTurns
+from knn_container.training import run
+from knn_container.training.job import Folders
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,7 @@ def train(write_job):
 
     def train_(files, *, pack=False, **options):
         base = write_job(files, **options)
-        training.train(Folders(base), pack=pack)
+        run.train(Folders(base), pack=pack)
         return base
 
     return train_
@@ -83,14 +84,14 @@ def run_job(write_job):
     """Runs a job to its end as `train` does."""
     handler = signal.getsignal(signal.SIGTERM)
 
-    def run(files, *, base=None, **options):
+    def run_job_(files, *, base=None, **options):
         base = base or write_job(files, **options)
-        status = training.main(settings.read({"SAGEMAKER_BASE_DIR": str(base)}))
+        status = run.main(settings.read({"SAGEMAKER_BASE_DIR": str(base)}))
         failure = base / "output" / "failure"
         left = [base / "model" / "manifest.json", base / "output" / "model.tar.gz"]
         return Outcome(status, failure.read_text() if failure.exists() else "", any(path.exists() for path in left))
 
-    yield run
+    yield run_job_
     signal.signal(signal.SIGTERM, handler)
 
 

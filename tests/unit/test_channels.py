@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from knn_container.batch import dense
-from knn_container.channels import open_channel
 from knn_container.errors import UserError
 from knn_container.formats import recordio
+from knn_container.training.channels import open_channel
 
 CSV = {"ContentType": "text/csv;label_size=1"}
 RECORDIO = recordio.encode(np.array([[1.5, 2]], np.float32), np.array([7], np.float32))

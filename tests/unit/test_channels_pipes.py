@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from knn_container.batch import dense
-from knn_container.channels import open_channel
 from knn_container.errors import UserError
 from knn_container.formats import recordio
+from knn_container.training.channels import open_channel
 
 CSV_TYPE = "text/csv;label_size=1"
 ROWS = np.array([[0, 1.5], [1, -2], [2, 3], [3, 0]], np.float32)

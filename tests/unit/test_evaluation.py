@@ -14,7 +14,7 @@ from sklearn.metrics import (
 )
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from knn_container.evaluation import ClassifierScore, Evaluation, RegressorScore, score_for
+from knn_container.training.evaluation import ClassifierScore, Evaluation, RegressorScore, score_for
 from knn_container.voting import Aggregation, vote_for
 
 CLASSES = st.lists(st.tuples(st.integers(-2, 4), st.integers(-2, 4)), min_size=1, max_size=60)

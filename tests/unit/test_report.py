@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
-from knn_container import picture, report, training
-from knn_container.evaluation import Evaluation
-from knn_container.job import Folders
 from knn_container.metric import Metric
 from knn_container.model import ModelOptions
+from knn_container.training import picture, report, run
+from knn_container.training.evaluation import Evaluation
+from knn_container.training.job import Folders
 from knn_container.voting import Aggregation, Weights, vote_for
 
 FIELDS = ["rows", "predictor_type", "k", "metric", "weights", "index_type", "seconds", "rows_per_second"]
@@ -202,7 +202,7 @@ def train(write_job, digits, csv):
         base = write_job({f"{name}/digits.csv": contents[name] for name in files}, **hyperparameters)
         (base / "output" / "data").mkdir(parents=True)
         (base / "output" / "data" / "evaluation.json").write_text("an earlier job's")
-        training.train(Folders(base), pack=False)
+        run.train(Folders(base), pack=False)
         return base / "output" / "data"
 
     return train_

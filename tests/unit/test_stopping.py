@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from knn_container.batch import dense
-from knn_container.channels import open_channel
 from knn_container.errors import PlatformError, ReadingStopped
 from knn_container.formats import csv, recordio
-from knn_container.stopping import Stopper
+from knn_container.training.channels import open_channel
+from knn_container.training.stopping import Stopper
 
 ROWS = np.arange(36, dtype=np.float32).reshape(12, 3)
 LABELS = np.arange(12, dtype=np.float32)

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from knn_container import telemetry, training
-from knn_container.job import Folders
-from knn_container.telemetry import Every, Telemetry
+from knn_container.training import telemetry
+from knn_container.training.job import Folders
+from knn_container.training.telemetry import Every, Telemetry
 
 NUMBER = r"-?\d+(\.\d+)?([eE][-+]?\d+)?"
 
@@ -117,7 +117,7 @@ def train_job(write_job):
 
     def run():
         files = {"train/rows.csv": b"1,0\n2,1\n1,2\n2,3\n1,4\n", "test/rows.csv": b"1,0\n2,1\n"}
-        training.train(Folders(write_job(files, k=1, mini_batch_size=2)), pack=False)
+        run.train(Folders(write_job(files, k=1, mini_batch_size=2)), pack=False)
 
     return run
 

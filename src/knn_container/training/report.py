@@ -25,9 +25,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from knn_container import picture
-from knn_container.evaluation import Evaluation, RegressorScore
 from knn_container.model import ModelOptions
+from knn_container.training import picture
+from knn_container.training.evaluation import Evaluation, RegressorScore
 
 log = logging.getLogger(__name__)
 

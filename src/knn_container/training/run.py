@@ -8,18 +8,19 @@ from pathlib import Path
 
 import faiss
 
-from knn_container import archive, artifact, index, job, report
+from knn_container import archive, artifact, index
 from knn_container.artifact import Manifest
-from knn_container.channels import Channel
 from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
-from knn_container.evaluation import Evaluation
-from knn_container.job import Folders, Job
 from knn_container.model import Model, ModelOptions
 from knn_container.reduction import Projection, project_for
 from knn_container.sampling import BottomK, Sample
 from knn_container.settings import Settings
-from knn_container.stopping import Stopper
-from knn_container.telemetry import Every, Telemetry
+from knn_container.training import job, report
+from knn_container.training.channels import Channel
+from knn_container.training.evaluation import Evaluation
+from knn_container.training.job import Folders, Job
+from knn_container.training.stopping import Stopper
+from knn_container.training.telemetry import Every, Telemetry
 
 _BLOCK_ROWS = 1 << 14  # rows that are looked at together
 

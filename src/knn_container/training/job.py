@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from knn_container import artifact, hyperparameters
-from knn_container.channels import Channel, open_channel
 from knn_container.errors import TrainingError, UserError
 from knn_container.hyperparameters import Hyperparameters
-from knn_container.stopping import Stopper
+from knn_container.training.channels import Channel, open_channel
+from knn_container.training.stopping import Stopper
 
 _FAILURE_LENGTH = 1023  # SageMaker shows the first 1,024 characters
 

@@ -1,0 +1,1 @@
+"""The training job. `run` tells its story; nothing here is needed to serve."""
