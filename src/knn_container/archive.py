@@ -45,11 +45,14 @@ def unpack(archive: Path, folder: Path) -> None:
         ArtifactError: it is not a whole archive.
     """
     try:
+        room = shutil.disk_usage(folder).free
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 name = member.name.removeprefix("./")
                 if not member.isfile() or not name or name in (".", "..") or "/" in name or "\0" in name:
                     continue
+                if (room := room - member.size) < 0:
+                    raise ArtifactError(f"{archive} unpacks to more than the disk of {folder} has room for.")
                 source = tar.extractfile(member)
                 if source is not None:
                     with source, (folder / name).open("wb") as target:

@@ -20,7 +20,7 @@ from knn_container.batch import IdArray, LabelArray
 from knn_container.errors import ArtifactError
 from knn_container.index import FLAT, padded
 from knn_container.metric import Metric
-from knn_container.model import Model, ModelOptions
+from knn_container.model import LARGEST_K, Model, ModelOptions
 from knn_container.reduction import Reduction
 from knn_container.voting import Aggregation, Weights
 
@@ -80,7 +80,11 @@ class Manifest:
             raise ValueError(f"predictor_type is {document['predictor_type']!r}, expected classifier or regressor")
         if document["weights"] == Weights.DISTANCE and document["metric"] == Metric.INNER_PRODUCT:
             raise ValueError("weights is 'distance', and INNER_PRODUCT is no distance")
-        reduction = document["reduction"]
+        if document["k"] > LARGEST_K:
+            raise ValueError(f"k is {document['k']}, expected at most {LARGEST_K}")
+        reduction = Reduction(**document["reduction"]) if document["reduction"] else None
+        if reduction:
+            reduction.check(document["dimension"])
         options = ModelOptions(
             dimension=document["dimension"],
             k=document["k"],
@@ -89,7 +93,7 @@ class Manifest:
             nprobe=document["nprobe"],
             weights=Weights(document["weights"]),
             aggregation=Aggregation(document["aggregation"]),
-            reduction=Reduction(**reduction) if reduction else None,
+            reduction=reduction,
         )
         others = {name: document[name] for name in cls.__dataclass_fields__ if name != "options"}
         return cls(options, **others)

@@ -1,5 +1,6 @@
 """Rows as every reader gives them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +51,13 @@ class SparseRows:
         rows = np.zeros(self.shape, np.float32)
         rows[np.repeat(np.arange(len(self)), np.diff(self.starts)), self.columns] = self.values
         return rows
+
+    @classmethod
+    def of(cls, rows: Sequence[Float32Array], columns: Sequence[Sequence[int]], width: int) -> "SparseRows":
+        """Joins rows, each given by its values and their columns."""
+        starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])))
+        joined = [np.fromiter(row, np.int64, len(row)) for row in columns]
+        return cls(np.concatenate(rows).astype(np.float32), np.concatenate(joined), starts, width)
 
 
 Features = Float32Array | SparseRows

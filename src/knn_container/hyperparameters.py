@@ -10,7 +10,7 @@ from typing import Any
 from knn_container.errors import UserError
 from knn_container.index import FLAT, INDEX_TYPES, IVF_PQ, IVF_RABITQ, IndexSpec, padded
 from knn_container.metric import Metric
-from knn_container.model import ModelOptions
+from knn_container.model import LARGEST_K, ModelOptions
 from knn_container.reduction import FJLT, ROTATION, SIGN, Reduction
 from knn_container.voting import Aggregation, Weights
 
@@ -72,7 +72,7 @@ def _choice(name: str, choices: tuple[Any, ...], help_: str, **options: Any) -> 
 
 TABLE: tuple[Hyperparameter, ...] = (
     _number_or_auto("feature_dim", "The number of features; `auto` takes it from the data."),
-    _number("k", "The number of neighbours.", high=1024, required=True),
+    _number("k", "The number of neighbours.", high=LARGEST_K, required=True),
     _choice(
         "predictor_type",
         ("classifier", "regressor"),
@@ -118,7 +118,7 @@ TABLE: tuple[Hyperparameter, ...] = (
         "What a `regressor` makes of its neighbours' labels; `geometric_mean` takes positive labels.",
         default=Aggregation.MEAN.value,
     ),
-    _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", default=5000),
+    _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", high=10**7, default=5000),
     _number("seed", "Seed of the sample, the projection and k-means.", low=0, high=2**31 - 1, default=0),
 )
 
@@ -193,6 +193,7 @@ def parse(given: Mapping[str, Any]) -> Hyperparameters:
     Raises:
         UserError: names every mistake at once.
     """
+    given = {name: value for name, value in given.items() if value is not None}
     values, mistakes = _read(given)
     mistakes += _contradictions(values, given)
     if mistakes:

@@ -21,7 +21,7 @@ _HNSW_NEIGHBOURS = 32  # edges of a node, M in Malkov and Yashunin, 2018
 _EF_CONSTRUCTION = 64
 _ROWS_PER_CENTROID = 256
 _LARGEST_FP16 = float(np.finfo(np.float16).max)
-_BLOCK = 1 << 22  # numbers in a block that is copied on its way into the index: 16 MiB
+_BLOCK = 1 << 20  # numbers in a block that is copied on its way into the index: 4 MiB
 
 
 @dataclass(frozen=True)

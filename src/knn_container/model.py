@@ -12,6 +12,8 @@ from knn_container.reduction import Reduction, project_for
 from knn_container.search import Neighbours, search_for
 from knn_container.voting import Aggregation, FloatArray, MajorityVote, Weights, answer_type, vote_for, weigh
 
+LARGEST_K = 1024  # as in the built-in algorithm
+
 
 @dataclass(frozen=True)
 class ModelOptions:

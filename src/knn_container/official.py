@@ -15,7 +15,7 @@ import numpy as np
 
 from knn_container.errors import ArtifactError
 from knn_container.metric import Metric
-from knn_container.model import Model, ModelOptions
+from knn_container.model import LARGEST_K, Model, ModelOptions
 from knn_container.voting import Aggregation, Weights
 
 INDEX = "model_algo-1"
@@ -50,13 +50,15 @@ def load(folder: Path) -> Model:
         ) from error
     labels = _read_labels(folder / f"{INDEX}.labels", index.ntotal)
     k, predictor_type = metadata.get("k"), metadata.get("predictor_type")
-    if type(k) is not int or k < 1 or predictor_type not in ("classifier", "regressor"):
+    if type(k) is not int or not 0 < k <= LARGEST_K or predictor_type not in ("classifier", "regressor"):
         raise ArtifactError(
-            f"{INDEX}.json: expected k from 1 and the predictor_type classifier or regressor, "
+            f"{INDEX}.json: expected k from 1 to {LARGEST_K} and the predictor_type classifier or regressor, "
             f"{k!r} and {predictor_type!r} came."
         )
+    # Rows of an index with product quantisation are padded with zeros.
+    width = reduction.get("input_dim") if isinstance(reduction, dict) else None
     options = ModelOptions(
-        dimension=index.d,
+        dimension=width if type(width) is int and 0 < width <= index.d else index.d,
         k=k,
         predictor_type=predictor_type,
         metric=_metric(index, bool(metadata.get("normalize"))),

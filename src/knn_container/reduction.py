@@ -32,6 +32,17 @@ class Reduction:
     target: int
     seed: int
 
+    def check(self, width: int) -> None:
+        """Checks values that come from outside against the columns of the rows.
+
+        Raises:
+            ValueError: there is no such projection.
+        """
+        numbers = (self.target, self.seed)
+        known = self.type in (SIGN, FJLT, ROTATION) and all(type(number) is int for number in numbers)
+        if not known or not 0 < self.target <= width:
+            raise ValueError(f"there is no reduction {self} of {width} columns")
+
 
 class Projection(Protocol):
     """Turns rows as they come into rows as the index holds them."""

@@ -101,7 +101,7 @@ TABLE: tuple[Setting, ...] = (
         _positive,
         "a whole number from 1",
         "1",
-        "Server processes; each has its own threads, all share the vectors of a flat index. "
+        "Server processes. They share the vectors of an unpacked flat index; under `COSINE` each also holds a copy. "
         "A multi-model endpoint has one.",
     ),
     Setting(

@@ -18,6 +18,9 @@ _EVERY_MEDIAN = 64  # up to so many neighbours a median is tried with each numbe
 _MORE_MEDIANS = 64  # and beyond with so many numbers at most
 
 
+_LARGE = 1e280
+
+
 class Weights(StrEnum):
     """How much a neighbour's vote counts, as scikit-learn's `weights` spells it."""
 
@@ -159,6 +162,9 @@ class Mean:
 
     def __init__(self, labels: LabelArray, *, geometric: bool = False) -> None:
         self._labels = labels.astype(np.float64)
+        # Labels near float64's largest would add up to infinity.
+        self._scale = 2.0**64 if not geometric and np.abs(self._labels).max(initial=0) > _LARGE else 1.0
+        self._labels /= self._scale
         self._geometric = geometric
         if geometric:
             if self._labels.min() <= 0:
@@ -184,7 +190,7 @@ class Mean:
 
     def _mean(self, total: Float64Array, weight: Float64Array) -> FloatArray:
         mean = total / weight
-        return np.asarray(np.exp(mean) if self._geometric else mean)
+        return np.asarray(np.exp(mean) if self._geometric else mean * self._scale)
 
 
 class Median:
@@ -229,8 +235,11 @@ class Median:
         half = reached[:, -1:] / 2
         lower = np.argmax(reached >= half, axis=1)[:, np.newaxis]
         upper = np.argmax(reached > half, axis=1)[:, np.newaxis]
-        middle = np.take_along_axis(labels, lower, axis=1) + np.take_along_axis(labels, upper, axis=1)
-        return np.asarray(middle[:, 0] / 2)
+        low, high = (np.take_along_axis(labels, place, axis=1)[:, 0] for place in (lower, upper))
+        # The sum of two labels may be too large for float64, and half of one too small.
+        large = np.maximum(np.abs(low), np.abs(high)) > _LARGE
+        with np.errstate(over="ignore"):
+            return np.where(large, low / 2 + high / 2, (low + high) / 2)
 
 
 def vote_for(predictor_type: str, aggregation: Aggregation, labels: LabelArray) -> Vote:

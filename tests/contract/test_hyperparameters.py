@@ -34,7 +34,7 @@ REFUSED = [
     ({**PQ, "faiss_index_pq_m": "5"}, ["Hyperparameter faiss_index_pq_m: 5 is not in [1, 2, 3, 4, 8"]),
     ({**PQ, "index_metric": "COSINE"}, ["index_metric", "faiss.IVFPQ", "COSINE came"]),
     ({**PQ, "index_metric": "INNER_PRODUCT"}, ["index_metric", "faiss.IVFPQ", "INNER_PRODUCT came"]),
-    ({"mini_batch_size": "0"}, ["Hyperparameter mini_batch_size: 0 is not in [1, +inf)"]),
+    ({"mini_batch_size": "0"}, ["Hyperparameter mini_batch_size: 0 is not in [1, 10000000]"]),
     ({"_faiss_index_nprobe": "0"}, ["Hyperparameter _faiss_index_nprobe: 0 is not in [1, +inf)"]),
     ({"seed": "-1"}, ["Hyperparameter seed: -1 is not in"]),
     ({"neighbours": "3"}, ["Extraneous hyperparameter found: neighbours"]),

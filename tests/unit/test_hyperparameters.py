@@ -35,7 +35,7 @@ OUT_OF_RANGE = [
     ("faiss_index_ivf_nlists", "auto or [1, +inf)", ["0", "-1"], {}),
     ("faiss_index_pq_m", str(PQ_M), ["0", "5", "7", "128"], PQ),
     ("_faiss_index_nprobe", "[1, +inf)", ["0", "-5"], {}),
-    ("mini_batch_size", "[1, +inf)", ["0", "-5000"], {}),
+    ("mini_batch_size", "[1, 10000000]", ["0", "-5000"], {}),
     ("seed", "[0, 2147483647]", ["-1", "2147483648"], {}),
     ("dimension_reduction_type", "[none, sign, fjlt]", ["Sign", "pca"], {}),
     ("dimension_reduction_target", "[1, +inf)", ["0", "-1"], SIGN),

@@ -115,11 +115,11 @@ def test_work_is_told_every_few_seconds(monkeypatch):
 def train_job(write_job):
     """A job of five rows in batches of two, tested on two rows."""
 
-    def run():
+    def train():
         files = {"train/rows.csv": b"1,0\n2,1\n1,2\n2,3\n1,4\n", "test/rows.csv": b"1,0\n2,1\n"}
         run.train(Folders(write_job(files, k=1, mini_batch_size=2)), pack=False)
 
-    return run
+    return train
 
 
 def test_a_job_prints_the_metrics_of_each_of_its_parts(train_job, capsys):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from csv import Error as CsvError
 from csv import reader
 from io import BytesIO, TextIOWrapper
 from itertools import islice
@@ -131,7 +132,10 @@ def _rows_numbered(block: NumberedLines) -> Iterator[None]:
 def _explain(block: NumberedLines, width: int | None, label_size: int, cause: ValueError) -> FormatError:
     """Finds the row that the fast parser refused."""
     for number, line in block:
-        cells = next(reader([line]))
+        try:
+            cells = next(reader([line]))
+        except CsvError as error:
+            return FormatError(f"the row cannot be read: {error}", number)
         for column, cell in enumerate(cells, 1):
             if not _is_number(cell):
                 header = "; a header line is not allowed" if number == 1 else ""

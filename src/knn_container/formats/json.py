@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from knn_container.batch import Float32Array, check_width, finite_float32
+from knn_container.batch import Features, SparseRows, check_width, finite_float32
 from knn_container.errors import FormatError
 from knn_container.formats.recordio import sparse_width
 
@@ -24,15 +24,15 @@ _SHAPES = (
 )
 
 
-def decode_request(body: bytes, width: int) -> Float32Array:
+def decode_request(body: bytes, width: int) -> Features:
     """Decodes `{"instances": [...]}`.
 
     Args:
         body: the whole request.
-        width: features in a row; sparse rows become dense.
+        width: features in a row.
 
     Returns:
-        (n, width) features.
+        (n, width) features, as `SparseRows` if one of them is sparse.
 
     Raises:
         FormatError: not JSON, or an instance that is not a row of `width` numbers; rows count from 1.
@@ -43,10 +43,10 @@ def decode_request(body: bytes, width: int) -> Float32Array:
     instances = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(instances, list):
         raise FormatError(f'expected {{"instances": [...]}}, {_describe(document)} came')
-    return _rows(instances, list(range(1, len(instances) + 1)), width, body)
+    return _rows(instances, range(1, len(instances) + 1), width)
 
 
-def decode_lines(body: bytes, width: int) -> Float32Array:
+def decode_lines(body: bytes, width: int) -> Features:
     """Decodes one instance a line; blank lines are passed over.
 
     Raises:
@@ -56,7 +56,7 @@ def decode_lines(body: bytes, width: int) -> Float32Array:
     if not lines:
         raise FormatError("expected one JSON instance a line, an empty body came")
     instances = [_loads(line, number) for number, line in lines]
-    return _rows(instances, [number for number, _ in lines], width, body)
+    return _rows(instances, [number for number, _ in lines], width)
 
 
 def encode(columns: Mapping[str, Column]) -> bytes:
@@ -90,36 +90,29 @@ def _loads(text: bytes, row: int | None) -> Any:
         raise FormatError(f"not JSON: {error}", row) from error
 
 
-def _rows(instances: list[Any], numbers: Sequence[int], width: int, body: bytes) -> Float32Array:
-    vectors = [_vector(instance, width, row) for instance, row in zip(instances, numbers, strict=True)]
-    for vector, row in zip(vectors, numbers, strict=True):
-        check_width(len(vector), width, row)
-    if not vectors:
+def _rows(instances: list[Any], numbers: Sequence[int], width: int) -> Features:
+    if not instances:
         return np.empty((0, width), np.float32)
-    table = _table(vectors, body)
-    if table is None:
-        for vector, row in zip(vectors, numbers, strict=True):
+    vectors = [_vector(instance, width, row) for instance, row in zip(instances, numbers, strict=True)]
+    values = [vector[0] for vector in vectors]
+    # Looked at before numpy sees them: it reads true as 1, and gives every number the room of the longest text.
+    if not {type(value) for vector in values for value in vector} <= {int, float}:
+        for vector, row in zip(values, numbers, strict=True):
             _check_numbers(vector, row)
-        table = np.array([[float(value) for value in vector] for vector in vectors])
-    try:
-        return finite_float32(table, 0)
-    except FormatError as error:
-        raise FormatError(error.reason, numbers[error.row or 0]) from None
+    if all(keys is None for _, keys in vectors):
+        try:
+            return finite_float32(np.array(values, np.float64), 0)
+        except FormatError as error:
+            raise FormatError(error.reason, numbers[error.row or 0]) from None
+    rows = [
+        finite_float32(np.array([vector], np.float64).reshape(1, -1), row)[0]
+        for vector, row in zip(values, numbers, strict=True)
+    ]
+    return SparseRows.of(rows, [range(width) if keys is None else keys for _, keys in vectors], width)
 
 
-def _table(vectors: list[Any], body: bytes) -> NDArray[Any] | None:
-    """Makes (n, d) numbers in one step; None where a value may be something else."""
-    if b"true" in body or b"false" in body:  # numpy would read these as 1 and 0
-        return None
-    try:
-        table = np.array(vectors)
-    except ValueError:  # nested lists of unequal lengths
-        return None
-    return table.astype(np.float64) if table.ndim == 2 and table.dtype.kind in "fiu" else None
-
-
-def _vector(instance: Any, width: int, row: int) -> Any:
-    """Finds the list of numbers in an instance, whatever its shape."""
+def _vector(instance: Any, width: int, row: int) -> tuple[list[Any], list[int] | None]:
+    """Finds the values in an instance, whatever its shape, and their columns if it is sparse."""
     if not isinstance(instance, dict):
         raise FormatError(f"{_SHAPES}, {_describe(instance)} came", row)
     features = instance.get("features")
@@ -129,26 +122,24 @@ def _vector(instance: Any, width: int, row: int) -> Any:
         return _tensor(features, width, row)
     if not isinstance(features, list):
         raise FormatError(f"{_SHAPES}, {_describe(instance)} came", row)
-    return features
+    check_width(len(features), width, row)
+    return features, None
 
 
-def _tensor(tensor: dict[str, Any], width: int, row: int) -> Any:
+def _tensor(tensor: dict[str, Any], width: int, row: int) -> tuple[list[Any], list[int] | None]:
     values, keys, shape = tensor.get("values"), tensor.get("keys"), tensor.get("shape")
     if not isinstance(values, list):
         raise FormatError(f"{_SHAPES}, features without values came", row)
     if not keys and (values or not shape):
-        return values
+        check_width(len(values), width, row)
+        return values, None
     if not isinstance(keys or [], list) or not isinstance(shape, list) or not shape:
         raise FormatError("a sparse instance needs keys, shape and values, each a list", row)
-    _check_numbers(values, row)
     keys = keys or []
     if not all(type(number) is int and number >= 0 for number in [*keys, *shape]):
         raise FormatError("the keys and the shape of a sparse instance are whole numbers from 0", row)
     check_width(sparse_width(keys, shape, len(values), row), width, row)
-    vector = [0.0] * width
-    for key, value in zip(keys, values, strict=True):
-        vector[key] = value
-    return vector
+    return values, keys
 
 
 def _check_numbers(values: list[Any], row: int) -> None:

@@ -25,7 +25,10 @@ def parse(text: str) -> MediaType:
     """Reads `type/subtype; name=value`, with or without spaces and quotes (RFC 2045, section 5.1)."""
     message = Message()
     message["content-type"] = text.strip()
-    (name, _), *parameters = message.get_params([("", "")])
+    try:
+        (name, _), *parameters = message.get_params([("", "")])
+    except (TypeError, ValueError):  # parameters in pieces (RFC 2231) that do not fit together
+        return MediaType(text.partition(";")[0].strip().lower())
     return MediaType(
         name.strip().lower(), {key.lower(): collapse_rfc2231_value(value).strip() for key, value in parameters}
     )

@@ -19,7 +19,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from knn_container.batch import Batch, Features, SparseRows, check_labels, check_width, finite_float32
+from knn_container.batch import Batch, Features, Float32Array, SparseRows, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
 from knn_container.formats import dense_records
 from knn_container.formats.record_pb2 import Bytes, Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
@@ -29,6 +29,7 @@ _HEADER = struct.Struct("<4sI")
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _KEY = "values"
+_LONGEST_UID = 256  # every row of a model holds as many characters as its longest
 _WIDEST = 1 << 27  # features of a dense float32 row that fills the largest record
 
 Tensor = Float32Tensor | Float64Tensor | Int32Tensor
@@ -145,6 +146,8 @@ def _parse(payload: bytes, row: int) -> Record:
 def _uid(record: Record, row: int) -> str:
     if not isinstance(record.uid, str):  # protobuf hands text that is not UTF-8 on as bytes
         raise FormatError("the record's uid is not UTF-8", row)
+    if len(record.uid) > _LONGEST_UID:
+        raise FormatError(f"expected a uid of at most {_LONGEST_UID} characters, {len(record.uid)} came", row)
     return record.uid
 
 
@@ -159,7 +162,8 @@ def _features(records: Sequence[Record], first_row: int, width: int | None) -> F
             if (shape := tensors[row - first_row].shape) and prod(shape) != len(values):
                 raise FormatError(f"the tensor has {len(values)} values and the shape {list(shape)}", row)
         return finite_float32(np.stack(rows), first_row)
-    columns = []
+    vectors: list[Float32Array] = []
+    columns: list[Sequence[int]] = []
     for row, (tensor, values) in enumerate(zip(tensors, rows, strict=True), first_row):
         keys = tensor.keys if _is_sparse(tensor) else range(len(values))
         came = sparse_width(keys, tensor.shape, len(values), row) if _is_sparse(tensor) else len(values)
@@ -167,10 +171,9 @@ def _features(records: Sequence[Record], first_row: int, width: int | None) -> F
         check_width(came, width, row)
         _check_possible(width, row)
         rounded = finite_float32(values[np.newaxis], row)[0]
-        rows[row - first_row] = rounded
-        columns.append(np.fromiter(keys, np.int64, len(keys)))
-    starts = np.concatenate(([0], np.cumsum([len(keys) for keys in columns])))
-    return SparseRows(np.concatenate(rows).astype(np.float32), np.concatenate(columns), starts, width or 0)
+        vectors.append(rounded)
+        columns.append(keys)
+    return SparseRows.of(vectors, columns, width or 0)
 
 
 def _check_possible(width: int, row: int) -> None:

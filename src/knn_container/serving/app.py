@@ -1,6 +1,9 @@
 """The Flask applications: routes that translate between HTTP and the data plane."""
 
 import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from flask import Flask, Request, Response, request
 from flask.typing import ResponseReturnValue
@@ -17,6 +20,9 @@ from knn_container.serving.store import ModelHolder
 log = logging.getLogger(__name__)
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
+# A request waits in its thread for its body and for a CPU. Some threads are kept for /ping and /models.
+THREADS = 128
+_PLACES = THREADS - 16
 # SageMaker's own default for a batch transform's payload.
 _BATCH_PAYLOAD_MB = 6
 _BATCH_MB = 100  # and its limit for all payloads that are on their way at once
@@ -33,14 +39,21 @@ class Endpoint:
     def __init__(self, plane: DataPlane, max_content_length: int) -> None:
         self._plane = plane
         self._max_content_length = max_content_length
+        self._places = threading.BoundedSemaphore(_PLACES)
 
-    def invoke(self, model: Model) -> Response:
-        """Answers the request at hand."""
-        answer = negotiate(request.headers.get("Accept"), request.headers.get(ATTRIBUTES), self._plane.defaults)
-        content_type = mediatype.parse(request.headers.get("Content-Type", ""))
-        bodies.check_type(content_type)
-        body = read_body(request, self._max_content_length)
-        return Response(self._plane.invoke(model, content_type, body, answer), content_type=answer.media_type)
+    def invoke(self, lend: Callable[[], AbstractContextManager[Model]]) -> Response:
+        """Answers the request at hand; borrows the model once the request is whole."""
+        if not self._places.acquire(blocking=False):
+            raise RequestError(503, f"{_PLACES} requests are under way. Try again later.")
+        try:
+            answer = negotiate(request.headers.get("Accept"), request.headers.get(ATTRIBUTES), self._plane.defaults)
+            content_type = mediatype.parse(request.headers.get("Content-Type", ""))
+            bodies.check_type(content_type)
+            body = read_body(request, self._max_content_length)
+            with lend() as model:
+                return Response(self._plane.invoke(model, content_type, body, answer), content_type=answer.media_type)
+        finally:
+            self._places.release()
 
     def make_app(self) -> Flask:
         """Makes an application that turns every error into a body that explains it."""
@@ -99,7 +112,8 @@ def create_app(
 
     @app.post("/invocations")
     def invocations() -> ResponseReturnValue:
-        return endpoint.invoke(holder.get())
+        holder.get()
+        return endpoint.invoke(lambda: nullcontext(holder.get()))
 
     return app
 

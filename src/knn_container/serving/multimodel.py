@@ -4,18 +4,20 @@ Routes and statuses are those of SageMaker's developer guide, "Build Your Own Co
 Endpoints", the bodies those of awslabs/multi-model-server.
 """
 
+import json
 from pathlib import Path
 
 from flask import Flask, request
 from flask.typing import ResponseReturnValue
 
 from knn_container.errors import RequestError
-from knn_container.serving.app import Endpoint
+from knn_container.serving.app import Endpoint, read_body
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.negotiation import whole_number
 from knn_container.serving.store import ModelStore
 
 _PAGE = 100
+_LARGEST_CALL = 1 << 16  # bytes of a body that names a model
 
 
 def create_multi_model_app(plane: DataPlane, store: ModelStore, max_content_length: int) -> Flask:
@@ -35,11 +37,13 @@ def create_multi_model_app(plane: DataPlane, store: ModelStore, max_content_leng
 
     @app.post("/models")
     def load() -> ResponseReturnValue:
-        body = request.get_json(force=True, silent=True)
+        try:
+            body = json.loads(read_body(request, _LARGEST_CALL))
+        except ValueError:
+            body = None
         if not isinstance(body, dict) or not all(isinstance(body.get(key), str) for key in ("model_name", "url")):
             raise RequestError(400, 'Expected {"model_name": "...", "url": "/folder/of/the/model"}.')
-        with plane.turns.turn():
-            store.load(body["model_name"], Path(body["url"]))
+        store.load(body["model_name"], Path(body["url"]))
         return {"status": f'Model "{body["model_name"]}" registered'}
 
     @app.get("/models")
@@ -61,8 +65,8 @@ def create_multi_model_app(plane: DataPlane, store: ModelStore, max_content_leng
 
     @app.post("/models/<name>/invoke")
     def invoke(name: str) -> ResponseReturnValue:
-        with store.use(name) as model:
-            return endpoint.invoke(model)
+        store.describe(name)
+        return endpoint.invoke(lambda: store.use(name))
 
     return app
 

@@ -18,7 +18,8 @@ class Readiness:
 
     def assign(self, process: int) -> int:
         """Gives a new process a slot; called before the fork, with a number of its own."""
-        slot = next(slot for slot in range(len(self._flags)) if slot not in self._owners.values())
+        free = (slot for slot in range(len(self._flags)) if slot not in self._owners.values())
+        slot = next(free, 0)  # gunicorn can be told to start more than were asked for
         self._owners[process] = slot
         return slot
 

@@ -13,7 +13,7 @@ from gunicorn.workers.base import Worker
 
 from knn_container import cpu, memory
 from knn_container.errors import UserError
-from knn_container.serving.app import create_app
+from knn_container.serving.app import THREADS, create_app
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.multimodel import create_multi_model_app
 from knn_container.serving.negotiation import Defaults, read_defaults
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 # SageMaker ends a container 30 seconds after SIGTERM.
 _DRAIN_SECONDS = 25
-# A request waits in its thread for a CPU; there are this many, so that one is always free for /ping.
-_THREADS = 128
 # Of the container's memory, what models may take where KNN_MODEL_MEMORY does not say.
 _MODEL_SHARE = 0.75
 
@@ -66,7 +64,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "bind": f"0.0.0.0:{self._settings.port}",
             "workers": self._settings.processes,
             "worker_class": "gthread",
-            "threads": _THREADS,
+            "threads": THREADS,
             "worker_tmp_dir": "/dev/shm",  # noqa: S108 (the heartbeat file: never on a disk that can stall)
             "graceful_timeout": _DRAIN_SECONDS,
             "keepalive": 75,

@@ -160,6 +160,7 @@ class ModelStore:
             RequestError: 409, the name is taken; 507, the budget has no room; 400, the folder holds no model that
                 can be used.
         """
+        self._check_free(name)
         try:
             with located(folder) as here:
                 self._reserve(name, folder, memory_needed(here))
@@ -169,8 +170,7 @@ class ModelStore:
 
     def _reserve(self, name: str, folder: Path, needed: int) -> None:
         with self._lock:
-            if name in self._entries:
-                raise RequestError(409, f"The model {name!r} is loaded already.")
+            self._check_free(name)
             used = sum(entry.bytes for entry in self._entries.values())
             if used + needed > self._budget:
                 raise RequestError(
@@ -179,6 +179,10 @@ class ModelStore:
                     "Unload models, use a larger instance, or set KNN_MODEL_MEMORY.",
                 )
             self._entries[name] = _Entry(str(folder), needed)
+
+    def _check_free(self, name: str) -> None:
+        if name in self._entries:
+            raise RequestError(409, f"The model {name!r} is loaded already.")
 
     def _fill(self, name: str, folder: Path) -> None:
         try:

@@ -92,17 +92,20 @@ def read(folders: Folders, stop: Stopper) -> Job:
         channels = {name: {} for name in ("train", "test") if (folders.data / name).is_dir()}
     if "train" not in channels:
         raise UserError(f"Missing required channel: train. Channels that came: {', '.join(channels) or 'none'}.")
+    for name, entry in channels.items():
+        if entry is not None and not isinstance(entry, dict):
+            raise UserError(f"inputdataconfig.json: expected an object for the channel {name!r}, {entry!r} came.")
     resources = _read_json(folders.config / "resourceconfig.json") or {}
-    hosts = resources.get("hosts", [])
+    hosts = resources.get("hosts") or []
     if len(hosts) > 1:
         raise UserError(f"Training on {len(hosts)} hosts is not available yet: use one instance.")
-    test = channels.get("test")
+    test = channels.get("test", {}) if "test" in channels else None
     return Job(
         host=resources.get("current_host", "algo-1"),
         hyperparameters=checked,
         given={name: str(value) for name, value in sorted(given.items())},
         train=open_channel("train", channels["train"] or {}, folders.data / "train", stop.open),
-        test=None if test is None else open_channel("test", test, folders.data / "test", stop.open),
+        test=None if test is None else open_channel("test", test or {}, folders.data / "test", stop.open),
     )
 
 

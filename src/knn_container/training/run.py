@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import faiss
 
 from knn_container import archive, artifact, index
 from knn_container.artifact import Manifest
+from knn_container.batch import Float32Array
 from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
 from knn_container.model import Model, ModelOptions
 from knn_container.reduction import Projection, project_for
@@ -63,7 +65,8 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     log.info("Final configuration: %s", {name: str(value) for name, value in vars(task.hyperparameters).items()})
     log.info("Checkpoint loading and saving are disabled.")
     telemetry = Telemetry(task.host)
-    sample, options = _sample(task, telemetry)
+    sample, options = _sample(task, stop, telemetry)
+    stopped_early = stop.requested
     built = _build(task, sample, telemetry)
     manifest = Manifest(
         options=options,
@@ -71,14 +74,15 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
         rows=len(sample),
         zero_rows=index.zero_rows(task.hyperparameters.index_spec, sample.blocks(_BLOCK_ROWS)),
         rows_read=sample.rows_read,
-        stopped_early=stop.requested,
+        stopped_early=stopped_early,
         label_type=str(sample.labels.dtype),
         hyperparameters=task.given,
     )
+    labels, ids = sample.labels, sample.ids
+    del sample  # the index has the rows now
     started = time.perf_counter()
-    model = Model(built, sample.labels, sample.ids, options, manifest.zero_rows)
-    artifact.save(folders.model, manifest, built, sample.labels, sample.ids)
-    del sample
+    model = Model(built, labels, ids, options, manifest.zero_rows)
+    artifact.save(folders.model, manifest, built, labels, ids)
     if pack:
         archive.pack(folders.model, folders.archive)
     telemetry.metrics({"model.serialize.time": 1000 * (time.perf_counter() - started)})
@@ -88,7 +92,7 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     telemetry.end()
 
 
-def _sample(task: Job, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
+def _sample(task: Job, stop: Stopper, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
     """Reads the train channel once and keeps a uniform sample of its rows, projected."""
     given = task.hyperparameters
     reservoir = BottomK(given.sample_size, given.seed)
@@ -109,7 +113,7 @@ def _sample(task: Job, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
                     rate = reservoir.rows_read / tick.seconds()
                     log.info("Read %d rows, %.0f rows/second.", reservoir.rows_read, rate)
     if options is None:
-        raise UserError(_no_rows(task.train))
+        raise UserError("SIGTERM came before the first row was read." if stop.requested else _no_rows(task.train))
     sample = reservoir.finish()
     if len(sample) < given.k:
         raise UserError(
@@ -124,9 +128,16 @@ def _sample(task: Job, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
 
 
 def _build(task: Job, sample: Sample, telemetry: Telemetry) -> faiss.Index:
-    started = time.perf_counter()
+    started, tick = time.perf_counter(), Every(5)
+
+    def blocks(rows: int) -> Iterator[Float32Array]:
+        for number, block in enumerate(sample.blocks(rows)):
+            if tick.due():
+                log.info("%d of %d rows are in the index's hands.", number * rows, len(sample))
+            yield block
+
     log.info("Training index...")
-    built = index.build(task.hyperparameters.index_spec, len(sample), sample.features.shape[1], sample.blocks)
+    built = index.build(task.hyperparameters.index_spec, len(sample), sample.features.shape[1], blocks)
     seconds = time.perf_counter() - started
     log.info("...Finished training index in %.1f second(s)", seconds)
     telemetry.metrics({"finalize.time": 1000 * seconds})

@@ -67,18 +67,18 @@ class Stopper:
 class _StoppableFile(FileIO):
     def __init__(self, stopper: Stopper, path: Path) -> None:
         self._stopper = stopper
-        stopper.check()
         try:
             stopper.waiting = True
+            stopper.check()
             super().__init__(path)
         finally:
             stopper.waiting = False
 
     def readinto(self, buffer: Any) -> int | None:
         """Reads what there is, waiting for it if need be."""
-        self._stopper.check()
         try:
             self._stopper.waiting = True
+            self._stopper.check()
             return super().readinto(buffer)
         finally:
             self._stopper.waiting = False
