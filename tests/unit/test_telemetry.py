@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from knn_container.training import telemetry
+from knn_container.training import run, telemetry
 from knn_container.training.job import Folders
 from knn_container.training.telemetry import Every, Telemetry
 
