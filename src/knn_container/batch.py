@@ -13,6 +13,8 @@ Float64Array = NDArray[np.float64]
 Int64Array = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 IdArray = NDArray[np.int64 | np.str_]
+# Of an answer: one number, or one array or list of text, for every row.
+Column = Sequence[np.generic | NDArray[np.generic] | list[str]]
 LabelArray = NDArray[np.float32 | np.float64 | np.int32 | np.int64]
 
 
@@ -123,3 +125,28 @@ def check_width(came: int, expected: int | None, row: int) -> None:
     """
     if expected is not None and came != expected:
         raise FormatError(f"expected {expected} features, {came} came", row)
+
+
+def sparse_width(keys: Sequence[int], shape: Sequence[int], values: int, row: int) -> int:
+    """Checks a sparse row and tells how many columns it has.
+
+    Args:
+        keys: the columns of its values, counted from 0.
+        shape: (d) or, as SageMaker's Spark library writes it, (1, d).
+        values: how many there are.
+        row: the row's number, for errors.
+
+    Raises:
+        FormatError: no shape, that of several rows, keys and values that do not pair, or a key outside the shape.
+    """
+    if not shape:
+        raise FormatError("the sparse tensor has keys but no shape", row)
+    if len(shape) > 2 or (len(shape) == 2 and shape[0] != 1):
+        raise FormatError(f"expected the shape of one row, {list(shape)} came", row)
+    if len(keys) != values:
+        raise FormatError(f"the sparse tensor has {len(keys)} keys and {values} values", row)
+    if len(keys) and not 0 <= min(keys) <= max(keys) < shape[-1]:
+        raise FormatError(f"a key of the sparse tensor is outside its {shape[-1]} columns", row)
+    if len(set(keys)) != len(keys):
+        raise FormatError("the sparse tensor has a key twice", row)
+    return shape[-1]

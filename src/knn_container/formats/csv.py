@@ -11,9 +11,8 @@ from typing import BinaryIO
 import numpy as np
 import orjson
 
-from knn_container.batch import Batch, Float32Array, Float64Array, check_labels, check_width, finite_float32
+from knn_container.batch import Batch, Column, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
-from knn_container.formats.json import Column
 
 NumberedLines = list[tuple[int, str]]
 

@@ -10,14 +10,9 @@ from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
-from knn_container.batch import Features, SparseRows, check_width, finite_float32
+from knn_container.batch import Column, Features, SparseRows, check_width, finite_float32, sparse_width
 from knn_container.errors import FormatError
-from knn_container.formats.recordio import sparse_width
-
-# One number, or one array or list, for every row.
-Column = Sequence[np.generic | NDArray[np.generic] | list[str]]
 
 _SHAPES = (
     'expected {"features": [numbers]}, {"data": {"features": {"values": [numbers]}}} or the latter with keys and shape'

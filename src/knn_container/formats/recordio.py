@@ -19,7 +19,17 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from knn_container.batch import Batch, Features, Float32Array, SparseRows, check_labels, check_width, finite_float32
+from knn_container.batch import (
+    Batch,
+    Column,
+    Features,
+    Float32Array,
+    SparseRows,
+    check_labels,
+    check_width,
+    finite_float32,
+    sparse_width,
+)
 from knn_container.errors import FormatError, ReadingStopped
 from knn_container.formats import dense_records
 from knn_container.formats.record_pb2 import Bytes, Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
@@ -217,31 +227,6 @@ def _values(tensor: Tensor) -> Numbers:
     return np.frombuffer(packed[prefix:], dtype)
 
 
-def sparse_width(keys: Sequence[int], shape: Sequence[int], values: int, row: int) -> int:
-    """Checks a sparse row and tells how many columns it has.
-
-    Args:
-        keys: the columns of its values, counted from 0.
-        shape: (d) or, as SageMaker's Spark library writes it, (1, d).
-        values: how many there are.
-        row: the row's number, for errors.
-
-    Raises:
-        FormatError: no shape, that of several rows, keys and values that do not pair, or a key outside the shape.
-    """
-    if not shape:
-        raise FormatError("the sparse tensor has keys but no shape", row)
-    if len(shape) > 2 or (len(shape) == 2 and shape[0] != 1):
-        raise FormatError(f"expected the shape of one row, {list(shape)} came", row)
-    if len(keys) != values:
-        raise FormatError(f"the sparse tensor has {len(keys)} keys and {values} values", row)
-    if len(keys) and not 0 <= min(keys) <= max(keys) < shape[-1]:
-        raise FormatError(f"a key of the sparse tensor is outside its {shape[-1]} columns", row)
-    if len(set(keys)) != len(keys):
-        raise FormatError("the sparse tensor has a key twice", row)
-    return shape[-1]
-
-
 def _label(record: Record, row: int) -> Numbers:
     values = _values(_tensor(record.label, "label", row))
     if len(values) != 1:
@@ -272,7 +257,7 @@ def encode(features: NDArray[np.floating], labels: NDArray[np.floating] | None =
     )
 
 
-def encode_answers(columns: Mapping[str, Sequence[np.generic | NDArray[np.generic] | list[str]]]) -> bytes:
+def encode_answers(columns: Mapping[str, Column]) -> bytes:
     """Encodes one record a row, whose label map holds a tensor for each column.
 
     Args:

@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from knn_container.batch import BoolArray
+from knn_container.batch import BoolArray, Column
 from knn_container.errors import RequestError
-from knn_container.formats.json import Column
 from knn_container.metric import Metric
 from knn_container.model import Model, Predictions
 from knn_container.serving import negotiation

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 
-from knn_container.batch import Features
+from knn_container.batch import Column, Features
 from knn_container.errors import FormatError, RequestError
 from knn_container.formats import csv, json, mediatype, recordio
-from knn_container.formats.json import Column
 from knn_container.formats.mediatype import MediaType
 from knn_container.serving.negotiation import COLUMNS, DISTANCES, LABELS, PREDICTED, Answer, whole_number
 
