@@ -129,12 +129,19 @@ def test_a_job_prints_the_metrics_of_each_of_its_parts(train_job, capsys):
     documents = [json.loads(line.removeprefix("#metrics ")) for line in lines]
     names = [(document["Dimensions"].get("Meta"), next(iter(document["Metrics"]))) for document in documents]
     assert names == [
+        ("init_train_data_iter", "Total Records Seen"),
         ("training_data_iter", "Total Records Seen"),
-        (None, "finalize.time"),
-        (None, "model.serialize.time"),
+        (None, "initialize.time"),
         ("test_data_iter", "Total Records Seen"),
-        (None, "totaltime"),
+        (None, "setuptime"),
     ]
+    parts = documents[2]["Metrics"]
+    assert list(parts) == ["initialize.time", "update.time", "finalize.time", "model.serialize.time", "epochs"]
+    ends = [document["EndTime"] for document in documents]
+    assert [document["StartTime"] for document in documents[1:4]] == ends[:3]
+    total = documents[4]["Metrics"]["totaltime"]["sum"]
+    assert sum(part["sum"] for name, part in parts.items() if name != "epochs") <= total
+    assert documents[4]["Metrics"]["setuptime"] == parts["initialize.time"]
     channels = [document["Metrics"] for document in documents if "Meta" in document["Dimensions"]]
-    assert [channel["Total Records Seen"]["sum"] for channel in channels] == [5, 2]
-    assert [channel["Total Batches Seen"]["sum"] for channel in channels] == [3, 1]
+    assert [channel["Total Records Seen"]["sum"] for channel in channels] == [2, 5, 2]
+    assert [channel["Total Batches Seen"]["sum"] for channel in channels] == [1, 3, 1]

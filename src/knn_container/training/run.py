@@ -65,9 +65,12 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     log.info("Final configuration: %s", {name: str(value) for name, value in vars(task.hyperparameters).items()})
     log.info("Checkpoint loading and saving are disabled.")
     telemetry = Telemetry(task.host)
+    telemetry.lap("initialize.time")
     sample, options = _sample(task, stop, telemetry)
+    telemetry.lap("update.time")
     stopped_early = stop.requested
-    built = _build(task, sample, telemetry)
+    built = _build(task, sample)
+    telemetry.lap("finalize.time")
     manifest = Manifest(
         options=options,
         index_type=task.hyperparameters.index_type,
@@ -80,12 +83,12 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     )
     labels, ids = sample.labels, sample.ids
     del sample  # the index has the rows now
-    started = time.perf_counter()
     model = Model(built, labels, ids, options, manifest.zero_rows)
     artifact.save(folders.model, manifest, built, labels, ids)
     if pack:
         archive.pack(folders.model, folders.archive)
-    telemetry.metrics({"model.serialize.time": 1000 * (time.perf_counter() - started)})
+    telemetry.lap("model.serialize.time")
+    telemetry.laps()
     log.info("The model is complete: %s", folders.archive if pack else folders.model)
     stop.complete()
     _score(model, task, telemetry, stop, folders.report)
@@ -105,6 +108,7 @@ def _sample(task: Job, stop: Stopper, telemetry: Telemetry) -> tuple[Sample, Mod
             width = options.dimension if options else given.feature_dim
             for batch in task.train.batches(path, given.mini_batch_size, width):
                 if options is None:
+                    telemetry.records("init_train_data_iter", len(batch), 1)
                     options = given.options(width := batch.features.shape[1])
                     project = project_for(options.reduction, width, index.padded(width, given.pq_m))
                 reservoir.add(batch.features, batch.labels, batch.uids, project)
@@ -127,7 +131,7 @@ def _sample(task: Job, stop: Stopper, telemetry: Telemetry) -> tuple[Sample, Mod
     return sample, options
 
 
-def _build(task: Job, sample: Sample, telemetry: Telemetry) -> faiss.Index:
+def _build(task: Job, sample: Sample) -> faiss.Index:
     started, tick = time.perf_counter(), Every(5)
 
     def blocks(rows: int) -> Iterator[Float32Array]:
@@ -140,7 +144,6 @@ def _build(task: Job, sample: Sample, telemetry: Telemetry) -> faiss.Index:
     built = index.build(task.hyperparameters.index_spec, len(sample), sample.features.shape[1], blocks)
     seconds = time.perf_counter() - started
     log.info("...Finished training index in %.1f second(s)", seconds)
-    telemetry.metrics({"finalize.time": 1000 * seconds})
     return built
 
 

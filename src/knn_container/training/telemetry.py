@@ -43,10 +43,11 @@ class Telemetry:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._started = time.time()
+        self._started = self._since = time.time()
+        self._laps: dict[str, float] = {}
 
     def metrics(self, values: Mapping[str, float], meta: str | None = None) -> None:
-        """Writes a `#metrics` line: each value as a sum of one.
+        """Writes a `#metrics` line, about the time since the last one: each value as a sum of one.
 
         Args:
             values: by their names; times are in milliseconds.
@@ -54,16 +55,27 @@ class Telemetry:
         """
         dimensions = {"Algorithm": "AWS/KNN", "Host": self._host, "Operation": "training"}
         document: dict[str, Any] = {
-            "StartTime": self._started,
-            "EndTime": time.time(),
+            "StartTime": self._since,
+            "EndTime": (now := time.time()),
             "Dimensions": dimensions | ({"Meta": meta} if meta else {}),
             "Metrics": {name: {"sum": value, "count": 1, "min": value, "max": value} for name, value in values.items()},
         }
+        self._since = now
         print(f"#metrics {json.dumps(document)}", flush=True)
 
+    def lap(self, name: str) -> None:
+        """Notes how long the part of the job took that ends here."""
+        self._laps[name] = 1000 * (time.time() - self._started) - sum(self._laps.values())
+
+    def laps(self) -> None:
+        """Writes how long each part took."""
+        self.metrics({**self._laps, "epochs": 1})
+
     def end(self) -> None:
-        """Writes how long the job took."""
-        self.metrics({"totaltime": 1000 * (time.time() - self._started)})
+        """Writes how long the job took, and how long it was before it read."""
+        self._since = self._started
+        total = 1000 * (time.time() - self._started)
+        self.metrics({"setuptime": self._laps.get("initialize.time", 0.0), "totaltime": total})
 
     def records(self, meta: str, rows: int, batches: int) -> None:
         """Writes how much of a channel was read."""
