@@ -20,10 +20,10 @@ def ask(client, body, accept="application/json", content_type="text/csv"):
 
 
 def test_more_neighbours_than_an_answer_may_hold_are_refused(line, monkeypatch):
-    monkeypatch.setattr(dataplane, "_MOST_NEIGHBOURS", 8)
+    monkeypatch.setattr(dataplane, "_MOST_NUMBERS", 8)
     refused = ask(line, b"1\n2\n3\n", "application/json; verbose=true")
     assert refused.status_code == 400
-    assert "3 rows with 3 neighbours each: expected at most 8" in refused.get_json()["error"]
+    assert "3 rows with 3 numbers each: expected at most 8" in refused.get_json()["error"]
     assert ask(line, b"1\n2\n3\n").status_code == 200
     assert ask(line, b"1\n2\n", "application/json; verbose=true").status_code == 200
 

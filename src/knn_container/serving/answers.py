@@ -11,8 +11,6 @@ from knn_container.metric import Metric
 from knn_container.model import Model, Predictions
 from knn_container.serving import negotiation
 
-_MOST_SHARES = 1 << 24  # numbers in an answer with a share for every class
-
 
 class Columns:
     """The columns that an answer can have.
@@ -88,12 +86,7 @@ class Columns:
         return classes
 
     def _shares(self) -> NDArray[np.float32 | np.float64]:
-        if (numbers := len(self._classes()) * len(self._rows)) > _MOST_SHARES:
-            raise RequestError(
-                400,
-                f"{len(self._rows)} rows with {len(self._classes())} classes are {numbers} probabilities, "
-                f"expected at most {_MOST_SHARES}. Send fewer rows.",
-            )
+        self._classes()  # there are none for a regressor
         return self._model.shares(self._predictions).astype(self._type)
 
 
