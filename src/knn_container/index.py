@@ -15,7 +15,6 @@ FLAT, IVF_FLAT, IVF_PQ = "faiss.Flat", "faiss.IVFFlat", "faiss.IVFPQ"
 SQ_FP16, SQ_8, IVF_SQ_8 = "faiss.SQfp16", "faiss.SQ8", "faiss.IVFSQ8"
 HNSW, IVF_RABITQ = "faiss.HNSW", "faiss.IVFRaBitQ"
 INDEX_TYPES = (FLAT, IVF_FLAT, IVF_PQ, SQ_FP16, SQ_8, IVF_SQ_8, HNSW, IVF_RABITQ)
-IVF_TYPES = (IVF_FLAT, IVF_PQ, IVF_SQ_8, IVF_RABITQ)
 PQ_BITS = 8
 _HNSW_NEIGHBOURS = 32  # edges of a node, M in Malkov and Yashunin, 2018
 _EF_CONSTRUCTION = 64
@@ -129,7 +128,8 @@ def use_matrix_products() -> None:
     """Lets FAISS multiply matrices wherever it may, which `search` allows where rounding can do no harm.
 
     The threshold is in queries times dimension (FAISS 1.15); its default of 128,000 leaves k-means and ordinary
-    batches on the slow path. Blocks of 4,096 rows are 1.4 times as fast as the default of 1,024.
+    batches on the slow path. Blocks of 4,096 rows took 128 ms where the default of 1,024 took 144 (581 queries,
+    200,000 x 54, two cores).
     """
     faiss.cvar.distance_compute_blas_threshold = 1
     faiss.cvar.distance_compute_blas_database_bs = 4096

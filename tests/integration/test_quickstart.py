@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from docker_engine import require
 
 ROOT = Path(__file__).parents[2]
 EXPECTED_OUTPUT = re.compile(
@@ -98,9 +99,7 @@ def test_cleans_up_when_stopped(tmp_path):
 @pytest.mark.container
 @pytest.mark.timeout(1800)
 def test_does_the_same_in_containers(quickstart, tmp_path):
-    engine = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
-    if engine.returncode and os.environ.get("KNN_REQUIRE_CONTAINER") != "1":
-        pytest.skip(f"no Docker engine answers: {engine.stderr.strip()}")
+    require()
     kept = tmp_path / "kept"
     status, output, errors = quickstart("--docker", "--keep", str(kept))
     assert status == 0, errors
