@@ -86,6 +86,15 @@ TABLE: tuple[Setting, ...] = (
         "Set by SageMaker, which packs the model itself: no `output/model.tar.gz` is written then.",
     ),
     Setting("TRAINING_JOB_ARN", "job_arn", str, "text", "", "As `TRAINING_JOB_NAME`."),
+    Setting(
+        "SAGEMAKER_STARTUP_TIMEOUT",
+        "startup_seconds",
+        _positive,
+        "a whole number from 1",
+        "600",
+        "Seconds that the hosts of a training job wait for each other. `serve` has no such limit: `/ping` answers 503 "
+        "for as long as the model takes to load.",
+    ),
     Setting("SAGEMAKER_BIND_TO_PORT", "port", _port, "a port", "8080", "The port that `serve` listens on."),
     Setting(
         "MAX_CONTENT_LENGTH",
@@ -166,7 +175,6 @@ IGNORED: dict[str, str] = {
     "SAGEMAKER_MODEL_SERVER_TIMEOUT": "A request is not cut off; the platform has its own limit.",
     "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "As `SAGEMAKER_MODEL_SERVER_TIMEOUT`.",
     "SAGEMAKER_MODEL_SERVER_VMARGS": "There is no Java here.",
-    "SAGEMAKER_STARTUP_TIMEOUT": "The server answers `/ping` with 503 for as long as the model takes to load.",
     "SAGEMAKER_PROGRAM": "There is no user script.",
     "SAGEMAKER_NUM_MODEL_WORKERS": "A model is held once, whatever the number of requests.",
     "SAGEMAKER_MODEL_JOB_QUEUE_SIZE": "As `SAGEMAKER_NUM_MODEL_WORKERS`.",
@@ -186,6 +194,7 @@ class Settings:
     log_level: int | str
     job_name: str
     job_arn: str
+    startup_seconds: int
     port: int
     max_content_length: int
     workers: int

@@ -33,7 +33,7 @@ def rows_of(channel, batch_size=3):
     return [
         (label, *row)
         for file in channel.files()
-        for batch in channel.batches(file, batch_size, None)
+        for batch in channel.batches(file.path, batch_size, None)
         for label, row in zip(batch.labels.tolist(), dense(batch.features).tolist(), strict=True)
     ]
 
@@ -69,7 +69,7 @@ def test_a_pipe_is_waited_for_and_its_objects_are_read_as_one_stream(tmp_path, s
     objects = [encode(ROWS[:1], LABELS[:1]), encode(ROWS[1:3], LABELS[1:3]), encode(ROWS[3:], LABELS[3:])]
     writer = send(tmp_path / "train_0", objects, delay)
     channel = pipe_channel(tmp_path, content_type)
-    assert channel.files() == ["train_0"]
+    assert [file.path for file in channel.files()] == ["train_0"]
     assert rows_of(channel) == EXPECTED
     writer.result()
 

@@ -165,10 +165,10 @@ def test_the_score_of_every_k_is_scikit_learns(predictor_type, load, estimator):
     queries, truth, features, labels = features[:150], labels[:150], features[150:], labels[150:]
     rows = estimator(20, algorithm="brute").fit(features, labels).kneighbors(queries, return_distance=False)
     vote = vote_for(predictor_type, Aggregation.MEAN, labels)
-    evaluation = Evaluation(predictor_type, vote)
+    evaluation = Evaluation(predictor_type)
     for part in (slice(0, 47), slice(47, 150)):
         weights = np.ones(rows[part].shape)
-        evaluation.add(truth[part], vote(rows[part], weights), rows[part], weights)
+        evaluation.add(vote, truth[part], vote(rows[part], weights), rows[part], weights)
     measure = accuracy_score if predictor_type == "classifier" else mean_squared_error
     expected = [
         measure(truth, estimator(k, algorithm="brute").fit(features, labels).predict(queries)) for k in range(1, 21)
@@ -190,8 +190,8 @@ def scores_of(choose, scores):
 def test_the_smallest_k_is_the_best_among_equals(predictor_type):
     labels = np.array([1.0, 2.0, 2.0, 2.0])
     vote = vote_for(predictor_type, Aggregation.MEDIAN, labels)
-    evaluation = Evaluation(predictor_type, vote)
+    evaluation = Evaluation(predictor_type)
     rows = np.array([[0, 1, 2, 3, -1]])
     weights = (rows >= 0).astype(float)
-    evaluation.add(np.array([2.0]), vote(rows, weights), rows, weights)
+    evaluation.add(vote, np.array([2.0]), vote(rows, weights), rows, weights)
     assert evaluation.best()[0] == 3

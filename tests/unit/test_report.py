@@ -25,9 +25,9 @@ SCORES = ["scores", "best_k", "score_per_k"]
 
 def evaluated(predictor_type, labels, truth, rows, aggregation=Aggregation.MEAN):
     vote = vote_for(predictor_type, aggregation, labels)
-    evaluation = Evaluation(predictor_type, vote)
+    evaluation = Evaluation(predictor_type)
     weights = (rows >= 0).astype(float)
-    evaluation.add(truth, vote(rows, weights), rows, weights)
+    evaluation.add(vote, truth, vote(rows, weights), rows, weights)
     options = ModelOptions(
         dimension=2,
         k=rows.shape[1],

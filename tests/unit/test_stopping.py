@@ -121,8 +121,8 @@ def test_waiting_for_bytes_of_a_pipe_ends_with_the_signal(stop, tmp_path):
 @pytest.mark.usefixtures("terminate_soon")
 def test_waiting_for_the_writer_of_a_pipe_ends_with_the_signal(stop, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ReadingStopped):
-        stop.open(tmp_path / "pipe")
+    with stop.open(tmp_path / "pipe") as stream, pytest.raises(ReadingStopped):
+        stream.read(1)
 
 
 @pytest.mark.usefixtures("terminate_soon")

@@ -34,28 +34,33 @@ class _Span:
         return np.ascontiguousarray(table[:, self.start : self.end]).view(self.dtype)
 
 
-def decode(payloads: Sequence[bytes]) -> tuple[Floats, Floats] | None:
+def table(payloads: Sequence[bytes]) -> NDArray[np.uint8] | None:
+    """Puts serialised records of one length below each other: (n, length) bytes; None where lengths differ."""
+    length = len(payloads[0])
+    if any(len(payload) != length for payload in payloads):
+        return None
+    return np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), length)
+
+
+def decode(records: NDArray[np.uint8]) -> tuple[Floats, Floats] | None:
     """Decodes records that all have one feature and one label tensor, dense, of floats, and nothing else.
 
     Args:
-        payloads: at least one serialised record.
+        records: (n, length) bytes, at least one serialised record.
 
     Returns:
         (n, d) features and (n, m) labels; None where the records are not of this kind or not of one layout.
     """
-    first = payloads[0]
-    if any(len(payload) != len(first) for payload in payloads):
-        return None
+    first = records[0].tobytes()
     spans = _locate(first)
     if spans is None:
         return None
-    table = np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), len(first))
     structure = np.ones(len(first), bool)
     for span in spans:
         structure[span.start : span.end] = False
-    if not (table[:, structure] == table[0, structure]).all():
+    if not (records[:, structure] == records[0, structure]).all():
         return None
-    return spans[0].cut(table), spans[1].cut(table)
+    return spans[0].cut(records), spans[1].cut(records)
 
 
 def _locate(record: bytes) -> tuple[_Span, _Span] | None:

@@ -1,17 +1,10 @@
 """`application/x-recordio-protobuf`: RecordIO frames that each hold one `aialgs.data.Record`.
 
-Framing as Apache MXNet's dmlc-core writes it (include/dmlc/recordio.h): a little-endian u32 magic, a u32 whose
-upper 3 bits are the part flag and whose lower 29 bits are the length, the payload, zeros up to a multiple of 4.
-A writer that finds the magic inside a payload cuts the record there and drops those 4 bytes; a reader puts them
-back between the parts. Lengths are trusted and the magic is never searched for, since SageMaker's own SDK writes
-payloads that hold it uncut. The record is documented in SageMaker's "Common Data Formats for Training".
+The record is documented in SageMaker's "Common Data Formats for Training".
 """
 
-import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from io import BytesIO
-from itertools import islice
 from math import prod
 from typing import BinaryIO
 
@@ -30,14 +23,11 @@ from knn_container.batch import (
     finite_float32,
     sparse_width,
 )
-from knn_container.errors import FormatError, ReadingStopped
+from knn_container.errors import FormatError
 from knn_container.formats import dense_records
+from knn_container.formats.framing import MAGIC, Frames, frame, read_payloads
 from knn_container.formats.record_pb2 import Bytes, Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
 
-MAGIC = b"\x0a\x23\xd7\xce"
-_HEADER = struct.Struct("<4sI")
-_LENGTH_BITS = 29
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _KEY = "values"
 _LONGEST_UID = 256  # every row of a model holds as many characters as its longest
 _WIDEST = 1 << 27  # features of a dense float32 row that fills the largest record
@@ -57,18 +47,27 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterat
     Raises:
         FormatError: broken framing, a record that cannot be parsed, or a row that does not fit; rows count from 1.
     """
-    payloads = read_payloads(stream)
+    frames = Frames(stream)
     first_row = 1
-    while block := list(islice(payloads, batch_size)):
-        batch = _decode_dense(block, first_row, width) or _decode(block, first_row, width)
+    while batch := _next_batch(frames, batch_size, first_row, width):
         yield batch
         width = batch.features.shape[1]
-        first_row += len(block)
+        first_row += len(batch)
 
 
-def _decode_dense(payloads: Sequence[bytes], first_row: int, width: int | None) -> Batch | None:
+def _next_batch(frames: Frames, batch_size: int, first_row: int, width: int | None) -> Batch | None:
+    table = frames.table(batch_size)
+    if table is not None and (batch := _decode_dense(table, first_row, width)):
+        return batch
+    payloads = frames.payloads(batch_size) if table is None else [row.tobytes() for row in table]
+    if not payloads:
+        return None
+    return _decode_dense(dense_records.table(payloads), first_row, width) or _decode(payloads, first_row, width)
+
+
+def _decode_dense(table: NDArray[np.uint8] | None, first_row: int, width: int | None) -> Batch | None:
     """Decodes records of one plain layout; None where they are not, or where one is wrong and must be named."""
-    decoded = dense_records.decode(payloads)
+    decoded = None if table is None else dense_records.decode(table)
     if decoded is None or decoded[0].shape[1] != (width or decoded[0].shape[1]) or decoded[1].shape[1] != 1:
         return None
     features, labels = decoded
@@ -83,48 +82,6 @@ def _decode(payloads: Sequence[bytes], first_row: int, width: int | None) -> Bat
     check_labels(labels, first_row)
     uids = [_uid(record, row) for row, record in enumerate(records, first_row)]
     return Batch(features, labels, uids if any(uids) else [])
-
-
-def read_payloads(stream: BinaryIO) -> Iterator[bytes]:
-    """Takes the frames off a stream and joins the parts of each record.
-
-    Raises:
-        FormatError: a wrong magic, a part out of order, or an end in mid-record.
-    """
-    row = 1
-    parts: list[bytes] = []
-    with suppress(ReadingStopped):
-        while header := stream.read(_HEADER.size):
-            flag, length = _read_header(header, row)
-            if (flag in (_WHOLE, _FIRST)) != (not parts):
-                raise FormatError(f"a part of a record is out of order (part flag {flag})", row)
-            part = stream.read(length + -length % 4)
-            # Some writers leave out the padding behind the last frame.
-            if len(part) < length:
-                raise FormatError(f"the data end inside a record, after {len(part)} of {length} bytes", row)
-            parts.append(part[:length])
-            if flag in (_WHOLE, _LAST):
-                yield parts[0] if flag == _WHOLE else MAGIC.join(parts)
-                parts.clear()
-                row += 1
-        if parts:
-            raise FormatError("the data end before the record's last part", row)
-
-
-def _read_header(header: bytes, row: int) -> tuple[int, int]:
-    if len(header) < _HEADER.size:
-        raise FormatError(f"the data end inside a frame's header, after {len(header)} of 8 bytes", row)
-    magic, flag_and_length = _HEADER.unpack(header)
-    if magic != MAGIC:
-        raise FormatError(
-            f"expected a RecordIO frame (magic {MAGIC.hex()}), {magic.hex()} came; "
-            "if this is CSV, its content type must say so",
-            row,
-        )
-    flag, length = flag_and_length >> _LENGTH_BITS, flag_and_length & ((1 << _LENGTH_BITS) - 1)
-    if flag > _LAST:
-        raise FormatError(f"the frame's part flag is {flag}, expected 0 to 3", row)
-    return flag, length
 
 
 def decode_request(body: bytes, width: int) -> Features:
@@ -232,11 +189,6 @@ def _label(record: Record, row: int) -> Numbers:
     if len(values) != 1:
         raise FormatError(f"expected one label, {len(values)} came", row)
     return values
-
-
-def frame(payload: bytes) -> bytes:
-    """Frames one record as a single part: SageMaker's SDK reads no others."""
-    return b"".join((_HEADER.pack(MAGIC, len(payload)), payload, bytes(-len(payload) % 4)))
 
 
 def encode(features: NDArray[np.floating], labels: NDArray[np.floating] | None = None) -> bytes:

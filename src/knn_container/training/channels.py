@@ -8,118 +8,178 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from knn_container.batch import Batch
 from knn_container.errors import FormatError, UserError
-from knn_container.formats import csv, mediatype, recordio
+from knn_container.formats import csv, framing, mediatype, recordio
 from knn_container.formats.mediatype import MediaType
+from knn_container.training.readahead import ReadAhead
 
 log = logging.getLogger(__name__)
 
 _GZIP = b"\x1f\x8b"
+_BUFFER = 1 << 20
+_END = 1 << 16  # bytes at either end of a file by which it is known
 _PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
 
 Open = Callable[[Path], BufferedReader]
 Decode = Callable[[BinaryIO, int, int | None], Iterator[Batch]]
-
-
-class Channel(Protocol):
-    """Where rows come from."""
-
-    @property
-    def name(self) -> str:
-        """`train` or `test`."""
-
-    def files(self) -> list[str]:
-        """The names of what there is to read, in data order.
-
-        Raises:
-            UserError: there is nothing.
-        """
-
-    def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
-        """Reads one of the files.
-
-        Args:
-            file: as `files` names it.
-            batch_size: rows in a batch.
-            width: features in a row; None takes the first row's.
-
-        Raises:
-            UserError: names the file and the row that cannot be read.
-        """
+FULLY_REPLICATED, SHARDED = "FullyReplicated", "ShardedByS3Key"
 
 
 @dataclass(frozen=True)
-class FileChannel:
-    """A folder of files, whole (File mode) or fetched as they are read (FastFile mode).
+class File:
+    """One of the files of a channel, as one host sees it.
 
     Attributes:
-        name: `train` or `test`.
-        folder: where the files are; it is only read.
-        decode: reads one of them.
+        path: below the channel.
+        size: in bytes; None of a pipe, which has no end that could be known.
+        mark: equal for equal files, as far as that can be told quickly.
+    """
+
+    path: str
+    size: int | None
+    mark: str = ""
+
+
+class Source(Protocol):
+    """Where the bytes of a channel come from."""
+
+    @property
+    def where(self) -> str:
+        """Its place, for people."""
+
+    def list(self, *, marked: bool) -> list[File]:
+        """The files that there are, in bytewise order of their paths; `marked` asks for their marks."""
+
+    def open(self, path: str) -> BufferedReader:
+        """Opens one of them."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files below a folder, whole (File mode) or fetched as they are read (FastFile mode).
+
+    Attributes:
+        folder: where they are; it is only read.
         open_file: opens one.
     """
 
-    name: str
     folder: Path
-    decode: Decode
     open_file: Open
 
-    def files(self) -> list[str]:
-        """The paths below the folder in bytewise order; names that begin with `.` or `_` are left out."""
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def list(self, *, marked: bool) -> list[File]:
+        """The files below the folder; names that begin with `.` or `_` are left out."""
         found = [
             (Path(folder) / name).relative_to(self.folder).as_posix()
             for folder, _, names in os.walk(self.folder, followlinks=True)
             for name in names
         ]
         visible = [path for path in found if not any(part.startswith((".", "_")) for part in path.split("/"))]
-        if not visible:
-            raise UserError(f"The channel {self.name!r} has no files: {self.folder} is empty or does not exist.")
-        return sorted(visible, key=os.fsencode)
+        return [self._describe(path, marked) for path in sorted(visible, key=os.fsencode)]
 
-    def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
-        """Reads one of the files; one that gzip has packed is unpacked on the way."""
-        with _located(self.name, file), self.open_file(self.folder / file) as stream:
-            yield from self.decode(_unpacked(stream), batch_size, width)
+    def _describe(self, path: str, marked: bool) -> File:
+        size = (self.folder / path).stat().st_size
+        return File(path, size, self._ends(path, size) if marked else "")
+
+    def _ends(self, path: str, size: int) -> str:
+        """A hash of a file's first and last bytes."""
+        with self.open_file(self.folder / path) as file:
+            digest = blake2b(file.read(_END), digest_size=16)
+            if size > _END:
+                file.seek(max(_END, size - _END))
+                digest.update(file.read(_END))
+        return digest.hexdigest()
+
+    def open(self, path: str) -> BufferedReader:
+        """Opens one of them."""
+        return self.open_file(self.folder / path)
 
 
 @dataclass(frozen=True)
-class PipeChannel:
+class Pipe:
     """A named pipe, through which the platform sends the channel's objects one after another.
 
     Attributes:
-        name: `train` or `test`.
         pipe: of the first epoch, the only one that is read; it may not be there yet.
-        decode: reads it.
         open_file: opens it.
     """
 
-    name: str
     pipe: Path
-    decode: Decode
     open_file: Open
 
-    def files(self) -> list[str]:
-        """The pipe's name."""
-        return [self.pipe.name]
+    @property
+    def where(self) -> str:
+        """The pipe."""
+        return str(self.pipe)
 
-    def batches(self, file: str, batch_size: int, width: int | None) -> Iterator[Batch]:
-        """Waits for the pipe and reads it to its end."""
-        with _located(self.name, file), self._open_late() as stream:
-            yield from self.decode(stream, batch_size, width)
+    def list(self, *, marked: bool) -> list[File]:  # noqa: ARG002 (a pipe cannot be looked into)
+        """The pipe."""
+        return [File(self.pipe.name, None)]
 
-    def _open_late(self) -> BufferedReader:
-        if not self.pipe.exists():
-            log.info("Waiting for the pipe %s...", self.pipe)
+    def open(self, path: str) -> BufferedReader:
+        """Waits for the pipe to be there."""
+        pipe = self.pipe.with_name(path)
+        if not pipe.exists():
+            log.info("Waiting for the pipe %s...", pipe)
         while True:
             try:
-                return self.open_file(self.pipe)
+                return self.open_file(pipe)
             except FileNotFoundError:
                 time.sleep(_PIPE_WAIT)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Where rows come from.
+
+    Attributes:
+        name: `train` or `test`.
+        source: of the bytes.
+        decode: makes rows of a file's bytes.
+        distribution: `FullyReplicated` where every host sees the same files, `ShardedByS3Key` where each has its own;
+            None where nobody has said.
+    """
+
+    name: str
+    source: Source
+    decode: Decode
+    distribution: str | None = None
+
+    @property
+    def is_pipe(self) -> bool:
+        """Whether the borders of files cannot be seen."""
+        return isinstance(self.source, Pipe)
+
+    def files(self, *, marked: bool = False) -> list[File]:
+        """What there is to read, in data order."""
+        return self.source.list(marked=marked)
+
+    def batches(self, path: str, batch_size: int, width: int | None) -> Iterator[Batch]:
+        """Reads one of the files; one that gzip has packed is unpacked on the way.
+
+        Args:
+            path: as `files` has it.
+            batch_size: rows in a batch.
+            width: features in a row; None takes the first row's.
+
+        Raises:
+            UserError: names the file and the row that cannot be read.
+        """
+        with (
+            _located(self.name, path),
+            BufferedReader(ReadAhead(self.source.open(path)), _BUFFER) as stream,
+        ):
+            yield from self.decode(stream if self.is_pipe else _unpacked(stream), batch_size, width)
 
 
 @contextmanager
@@ -133,12 +193,12 @@ def _located(channel: str, file: str) -> Iterator[None]:
         raise UserError(f"Channel {channel!r}, file {file!r}: expected a whole gzip file: {error}.") from error
 
 
-def _unpacked(stream: BufferedReader) -> BinaryIO:
+def _unpacked(stream: "BufferedReader[ReadAhead]") -> BinaryIO:
     return cast(BinaryIO, gzip.open(stream, "rb")) if stream.peek(2).startswith(_GZIP) else stream
 
 
 def _open(path: Path) -> BufferedReader:
-    return BufferedReader(FileIO(path), 1 << 20)
+    return BufferedReader(FileIO(path), _BUFFER)
 
 
 def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: Open = _open) -> Channel:
@@ -156,11 +216,16 @@ def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: 
     decode = _decoder(name, mediatype.parse(config.get("ContentType") or mediatype.RECORDIO))
     if config.get("RecordWrapperType") == "RecordIO":
         decode = _unwrapping(decode)
+    distribution = config.get("S3DistributionType")
+    if distribution not in (FULLY_REPLICATED, SHARDED, None):
+        raise UserError(
+            f"Channel {name!r}: expected the S3DistributionType {FULLY_REPLICATED} or {SHARDED}, {distribution!r} came."
+        )
     match config.get("TrainingInputMode") or "File":
         case "File" | "FastFile":
-            return FileChannel(name, folder, decode, open_file)
+            return Channel(name, Folder(folder, open_file), decode, distribution)
         case "Pipe":
-            return PipeChannel(name, folder.with_name(f"{folder.name}_0"), decode, open_file)
+            return Channel(name, Pipe(folder.with_name(f"{folder.name}_0"), open_file), decode, distribution)
         case mode:
             raise UserError(f"Channel {name!r}: expected the input mode File, FastFile or Pipe, {mode!r} came.")
 
@@ -186,7 +251,7 @@ def _unwrapping(decode: Decode) -> Decode:
     """Reads streams in which each record is a whole file (`RecordWrapperType=RecordIO`)."""
 
     def unwrap(stream: BinaryIO, batch_size: int, width: int | None) -> Iterator[Batch]:
-        for number, file in enumerate(recordio.read_payloads(stream), 1):
+        for number, file in enumerate(framing.read_payloads(stream), 1):
             try:
                 for batch in decode(BytesIO(file), batch_size, width):
                     width = batch.features.shape[1]

@@ -59,6 +59,17 @@ class ClassifierScore:
             if len(self._classes()) > _CONFUSION_CLASSES:
                 self._pairs = None
 
+    def merge(self, other: "ClassifierScore") -> None:
+        """Counts what another score has counted."""
+        self.rows += other.rows
+        self._right += other._right
+        self._actual += other._actual
+        self._predicted += other._predicted
+        if self._pairs is not None and other._pairs is not None:
+            self._pairs += other._pairs
+        if other._pairs is None or len(self._classes()) > _CONFUSION_CLASSES:
+            self._pairs = None
+
     def result(self) -> dict[str, float]:
         """The scores by name, in the order in which they are logged."""
         f1 = [self._f1(label) for label in self._classes()]
@@ -94,19 +105,23 @@ class ClassifierScore:
 
 
 class RegressorScore:
-    """The mean squared error and what goes with it; its attributes are those of `ClassifierScore`."""
+    """The mean squared error and what goes with it; its attributes are those of `ClassifierScore`.
+
+    Args:
+        seed: of the rows that are kept for a picture; of scores that are merged, each has another.
+    """
 
     name = "mse"
     higher_is_better = False
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
         self.rows = 0
         self._squares = 0.0
         self._absolute = 0.0
         self._first: float | None = None
         self._mean = 0.0  # of the labels, less the first
         self._spread = 0.0  # the labels' squared distances from their mean, summed
-        self._random = np.random.default_rng(0)
+        self._random = np.random.default_rng(seed)
         self._sample = np.empty((3, 0))
 
     @staticmethod
@@ -123,23 +138,41 @@ class RegressorScore:
             self._absolute += float(np.abs(actual - predictions).sum())
             self._add_labels(actual)
         self.rows += len(labels)
-        # The rows with the smallest random numbers: the same ones, however the rows are cut into batches.
-        came = np.stack([self._random.random(len(labels)), actual, predictions])
+        self._add_sample(np.stack([self._random.random(len(labels)), actual, predictions]))
+
+    def _add_sample(self, came: Float64Array) -> None:
+        """Keeps the rows with the smallest random numbers: the same ones, however the rows are cut into batches."""
         sample = np.concatenate([self._sample, came], axis=1)
         self._sample = sample[:, np.argsort(sample[0], kind="stable")[:_SAMPLE]]
 
     def _add_labels(self, labels: Float64Array) -> None:
-        """Merges means and spreads as Chan, Golub and LeVeque, 1979; less the first, equal labels have none."""
         if not len(labels):
             return
         if self._first is None:
             self._first = float(labels[0])
         shifted = labels - self._first
         mean = float(shifted.mean())
-        share = len(labels) / (self.rows + len(labels))
+        self._add_spread(len(labels), mean, float(np.square(shifted - mean).sum()))
+
+    def _add_spread(self, rows: int, mean: float, spread: float) -> None:
+        """Merges means and spreads as Chan, Golub and LeVeque, 1979; less the first, equal labels have none."""
+        share = rows / (self.rows + rows)
         apart = mean - self._mean
-        self._spread += float(np.square(shifted - mean).sum()) + apart * apart * self.rows * share
+        self._spread += spread + apart * apart * self.rows * share
         self._mean += apart * share
+
+    def merge(self, other: "RegressorScore") -> None:
+        """Counts what another score has counted."""
+        if other._first is None:
+            return
+        if self._first is None:
+            self._first = other._first
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._squares += other._squares
+            self._absolute += other._absolute
+            self._add_spread(other.rows, other._mean + (other._first - self._first), other._spread)
+        self.rows += other.rows
+        self._add_sample(other._sample)
 
     def result(self) -> dict[str, float]:
         """The score by name."""
@@ -159,9 +192,9 @@ class RegressorScore:
 Score = ClassifierScore | RegressorScore
 
 
-def score_for(predictor_type: str) -> Score:
+def score_for(predictor_type: str, seed: int = 0) -> Score:
     """Makes the score of a `classifier` or a `regressor`."""
-    return ClassifierScore() if predictor_type == "classifier" else RegressorScore()
+    return ClassifierScore() if predictor_type == "classifier" else RegressorScore(seed)
 
 
 class Evaluation:
@@ -171,15 +204,17 @@ class Evaluation:
         score: with all neighbours.
     """
 
-    def __init__(self, predictor_type: str, vote: Vote) -> None:
-        self.score = score_for(predictor_type)
-        self._vote = vote
+    def __init__(self, predictor_type: str, seed: int = 0) -> None:
+        self.score = score_for(predictor_type, seed)
         self._sums: dict[int, float] = {}
 
-    def add(self, labels: LabelArray, predictions: FloatArray, rows: Int64Array, weights: Float64Array) -> None:
+    def add(
+        self, vote: Vote, labels: LabelArray, predictions: FloatArray, rows: Int64Array, weights: Float64Array
+    ) -> None:
         """Counts n test rows.
 
         Args:
+            vote: the model's.
             labels: (n,).
             predictions: (n,) by all neighbours.
             rows: (n, k) the neighbours' row numbers, nearest first and -1 last.
@@ -190,8 +225,14 @@ class Evaluation:
             part = slice(start, start + step)
             self.score.add(labels[part], predictions[part])
             wide = labels[part].astype(np.float64)
-            for k, predicted in self._vote.prefixes(rows[part], weights[part]):
+            for k, predicted in vote.prefixes(rows[part], weights[part]):
                 self._sums[k] = self._sums.get(k, 0.0) + self.score.total(wide, predicted)
+
+    def merge(self, other: "Evaluation") -> None:
+        """Counts the rows that another evaluation of the same model has counted."""
+        self.score.merge(other.score)  # type: ignore[arg-type]  # both are of the model's predictor_type
+        for k, total in other._sums.items():
+            self._sums[k] = self._sums.get(k, 0.0) + total
 
     def per_k(self) -> dict[int, float]:
         """The score by number of neighbours, ascending: of a median not every number, see `Median.prefixes`."""

@@ -20,17 +20,17 @@ class Job:
 
     Attributes:
         host: this host's name.
+        hosts: the names of all hosts, sorted; the first leads.
         hyperparameters: checked.
         given: the hyperparameters as they came.
-        train: the channel to sample.
-        test: the channel to score, if there is one.
+        channels: `train`, which is sampled, and maybe `test`, which is scored.
     """
 
     host: str
+    hosts: tuple[str, ...]
     hyperparameters: Hyperparameters
     given: dict[str, str]
-    train: Channel
-    test: Channel | None
+    channels: dict[str, Channel]
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,31 @@ def read(folders: Folders, stop: Stopper) -> Job:
     for name, entry in channels.items():
         if entry is not None and not isinstance(entry, dict):
             raise UserError(f"inputdataconfig.json: expected an object for the channel {name!r}, {entry!r} came.")
-    resources = _read_json(folders.config / "resourceconfig.json") or {}
-    hosts = resources.get("hosts") or []
-    if len(hosts) > 1:
-        raise UserError(f"Training on {len(hosts)} hosts is not available yet: use one instance.")
-    test = channels.get("test", {}) if "test" in channels else None
+    host, hosts = _read_hosts(folders)
     return Job(
-        host=resources.get("current_host", "algo-1"),
+        host=host,
+        hosts=hosts,
         hyperparameters=checked,
         given={name: str(value) for name, value in sorted(given.items())},
-        train=open_channel("train", channels["train"] or {}, folders.data / "train", stop.open),
-        test=None if test is None else open_channel("test", test or {}, folders.data / "test", stop.open),
+        channels={
+            name: open_channel(name, channels[name] or {}, folders.data / name, stop.open)
+            for name in ("train", "test")
+            if name in channels
+        },
     )
+
+
+def _read_hosts(folders: Folders) -> tuple[str, tuple[str, ...]]:
+    """This host's name and, sorted, those of all."""
+    path = folders.config / "resourceconfig.json"
+    resources = _read_json(path) or {}
+    host = resources.get("current_host", "algo-1")
+    hosts = resources.get("hosts") or [host]
+    if not isinstance(hosts, list) or not all(isinstance(name, str) for name in [host, *hosts]):
+        raise UserError(f"{path}: expected the names of the hosts as text, {hosts!r} and {host!r} came.")
+    if host not in hosts:
+        raise UserError(f"{path}: expected current_host to be one of the hosts {', '.join(hosts)}, {host!r} came.")
+    return host, tuple(sorted(set(hosts)))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

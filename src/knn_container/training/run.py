@@ -1,10 +1,8 @@
 """The training job from its first line to its last."""
 
-import errno
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import faiss
@@ -12,19 +10,24 @@ import faiss
 from knn_container import archive, artifact, index
 from knn_container.artifact import Manifest
 from knn_container.batch import Float32Array
-from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
+from knn_container.errors import AlgorithmError, UserError
 from knn_container.model import Model, ModelOptions
-from knn_container.reduction import Projection, project_for
-from knn_container.sampling import BottomK, Sample
+from knn_container.sampling import Sample
 from knn_container.settings import Settings
 from knn_container.training import job, report
 from knn_container.training.channels import Channel
+from knn_container.training.collecting import collect
+from knn_container.training.division import Piece, divide
 from knn_container.training.evaluation import Evaluation
+from knn_container.training.failures import classify
+from knn_container.training.host import Host
+from knn_container.training.hosts import Alone, Hosts
 from knn_container.training.job import Folders, Job
 from knn_container.training.stopping import Stopper
 from knn_container.training.telemetry import Every, Telemetry
 
 _BLOCK_ROWS = 1 << 14  # rows that are looked at together
+_BLOCK = 1 << 26  # bytes of a model that are sent together
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +38,14 @@ def main(settings: Settings) -> int:
     stop = Stopper()
     stop.listen()
     try:
-        train(folders, stop=stop, pack=not settings.platform_packs_the_model)
+        train(
+            folders,
+            stop=stop,
+            pack=not settings.platform_packs_the_model,
+            startup_seconds=settings.startup_seconds,
+        )
     except Exception as error:
-        failure = _classify(error)
+        failure = classify(error)
         log.log(logging.ERROR, "%s: %s", failure.label, failure, exc_info=isinstance(failure, AlgorithmError))
         try:
             job.write_failure(folders, failure)
@@ -47,13 +55,14 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
-    """Samples the train channel, builds the index, leaves the model, then scores the test channel.
+def train(folders: Folders, *, pack: bool, stop: Stopper | None = None, startup_seconds: float = 600) -> None:
+    """Does this host's part of a job; the model is complete when it returns, whatever the host.
 
     Args:
         folders: where the job is.
         pack: whether to leave `model.tar.gz` too.
         stop: tells when to end the reading early.
+        startup_seconds: how long to wait for other hosts.
 
     Raises:
         TrainingError: the job cannot be done; no manifest is left unless the model is whole.
@@ -66,7 +75,23 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     log.info("Checkpoint loading and saving are disabled.")
     telemetry = Telemetry(task.host)
     telemetry.lap("initialize.time")
-    sample, options = _sample(task, stop, telemetry)
+    host = Host(task, stop, telemetry)
+    if len(task.hosts) == 1:
+        _lead(Alone(host), host, folders, pack=pack)
+        return
+    from knn_container.training import cluster  # noqa: PLC0415 (one host alone does without Dask)
+
+    if task.host != task.hosts[0]:
+        cluster.follow(host, startup_seconds)
+        return
+    with cluster.lead(host, startup_seconds) as hosts:
+        _lead(hosts, host, folders, pack=pack)
+
+
+def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
+    """Samples the train channel, builds the index, leaves the model, then has the test channel scored."""
+    task, stop, telemetry = host.task, host.stop, host.telemetry
+    sample, options = _sample(hosts, host)
     telemetry.lap("update.time")
     stopped_early = stop.requested
     built = _build(task, sample)
@@ -83,7 +108,7 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     )
     labels, ids = sample.labels, sample.ids
     del sample  # the index has the rows now
-    model = Model(built, labels, ids, options, manifest.zero_rows)
+    host.model = model = Model(built, labels, ids, options, manifest.zero_rows)
     artifact.save(folders.model, manifest, built, labels, ids)
     if pack:
         archive.pack(folders.model, folders.archive)
@@ -91,44 +116,40 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None) -> None:
     telemetry.laps()
     log.info("The model is complete: %s", folders.archive if pack else folders.model)
     stop.complete()
-    _score(model, task, telemetry, stop, folders.report)
+    if "test" in task.channels and not stop.requested:
+        _score(hosts, host, model, folders)
     telemetry.end()
 
 
-def _sample(task: Job, stop: Stopper, telemetry: Telemetry) -> tuple[Sample, ModelOptions]:
-    """Reads the train channel once and keeps a uniform sample of its rows, projected."""
-    given = task.hyperparameters
-    reservoir = BottomK(given.sample_size, given.seed)
-    options: ModelOptions | None = None
-    project: Projection
-    started, batches, tick = time.perf_counter(), 0, Every(5)
-    with suppress(ReadingStopped):
-        for path in task.train.files():
-            reservoir.start_file(path)
-            width = options.dimension if options else given.feature_dim
-            for batch in task.train.batches(path, given.mini_batch_size, width):
-                if options is None:
-                    telemetry.records("init_train_data_iter", len(batch), 1)
-                    options = given.options(width := batch.features.shape[1])
-                    project = project_for(options.reduction, width, index.padded(width, given.pq_m))
-                reservoir.add(batch.features, batch.labels, batch.uids, project)
-                batches += 1
-                if tick.due():
-                    rate = reservoir.rows_read / tick.seconds()
-                    log.info("Read %d rows, %.0f rows/second.", reservoir.rows_read, rate)
-    if options is None:
-        raise UserError("SIGTERM came before the first row was read." if stop.requested else _no_rows(task.train))
-    sample = reservoir.finish()
+def _sample(hosts: Hosts, host: Host) -> tuple[Sample, ModelOptions]:
+    """Has every host read its part of the train channel once, and keeps a uniform sample of all rows, projected."""
+    task, given = host.task, host.task.hyperparameters
+    pieces = _divide(hosts, task.channels["train"])
+    read = hosts.each(Host.sample, {name: (pieces[name],) for name in hosts.names})
+    widths = {name: width for name, (_, width) in read.items() if width is not None}
+    if not widths:
+        raise UserError(
+            "SIGTERM came before the first row was read." if host.stop.requested else _no_rows(pieces, "train")
+        )
+    if len(set(widths.values())) > 1:
+        came = ", ".join(f"{width} on {name}" for name, width in widths.items())
+        raise UserError(f"Channel 'train': expected rows of one width on all hosts, features that came: {came}.")
+    width = next(iter(widths.values()))
+    summaries = {name: summary for name, (summary, _) in read.items()}
+    sample = host.hand_over() if len(hosts.names) == 1 else collect(hosts, summaries, given.sample_size)
     if len(sample) < given.k:
         raise UserError(
             f"k is {given.k} and the sample has {len(sample)} rows (sample_size {given.sample_size}, "
             f"{sample.rows_read} rows read). Lower k or give more rows."
         )
-    telemetry.records("training_data_iter", sample.rows_read, batches)
-    telemetry.progress(100.0)
-    telemetry.throughput(sample.rows_read, time.perf_counter() - started)
-    log.info("Sampled %d of %d rows with %d features.", len(sample), sample.rows_read, options.dimension)
-    return sample, options
+    log.info("Sampled %d of %d rows with %d features.", len(sample), sample.rows_read, width)
+    return sample, given.options(width)
+
+
+def _divide(hosts: Hosts, channel: Channel) -> dict[str, list[Piece]]:
+    """Says what each host is to read."""
+    marked = len(hosts.names) > 1 and channel.distribution is None
+    return divide(channel, hosts.each(Host.list_files, dict.fromkeys(hosts.names, (channel.name, marked))))
 
 
 def _build(task: Job, sample: Sample) -> faiss.Index:
@@ -147,49 +168,34 @@ def _build(task: Job, sample: Sample) -> faiss.Index:
     return built
 
 
-def _score(model: Model, task: Job, telemetry: Telemetry, stop: Stopper, folder: Path) -> None:
-    """Predicts the test channel, if there is one, writes how well, and leaves a report below `folder`."""
-    channel, options, given = task.test, model.options, task.hyperparameters
-    if channel is None or stop.requested:
+def _score(hosts: Hosts, host: Host, model: Model, folders: Folders) -> None:
+    """Has the hosts predict their parts of the test channel, writes how well, and leaves a report."""
+    pieces = _divide(hosts, host.task.channels["test"])
+    scoring = [name for name in hosts.names if pieces[name]]
+    _send(hosts, [name for name in scoring if name != host.name], folders.model)
+    scored = hosts.each(Host.score, {name: (pieces[name], seed) for seed, name in enumerate(scoring)})
+    if host.stop.requested:
         return
-    evaluation = Evaluation(options.predictor_type, model.vote)
-    started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
-    with suppress(ReadingStopped):
-        for path in channel.files():
-            for batch in channel.batches(path, given.mini_batch_size, options.dimension):
-                asked = time.perf_counter()
-                answer = model.predict(batch.features)
-                predicting += time.perf_counter() - asked
-                evaluation.add(batch.labels, answer.predicted, answer.neighbours.rows, answer.weights)
-                batches += 1
-                if tick.due():
-                    log.info("Scored %d test rows.", evaluation.score.rows)
-    if stop.requested:
-        return
-    rows = evaluation.score.rows
-    if not rows:
-        raise UserError(_no_rows(channel))
-    telemetry.records("test_data_iter", rows, batches)
-    log.info("Scored %d test rows in %.1f second(s)", rows, time.perf_counter() - started)
-    telemetry.scores(evaluation.score.result())
+    evaluation, seconds = Evaluation(model.options.predictor_type), 0.0
+    for part, took in scored.values():
+        evaluation.merge(part)
+        seconds = max(seconds, took)
+    if not evaluation.score.rows:
+        raise UserError(_no_rows(pieces, "test"))
+    host.telemetry.scores(evaluation.score.result())
     k, score = evaluation.best()
-    log.info("Best k of 1..%d: %d, %s %.4g", options.k, k, evaluation.score.name, score)
-    report.write(folder, evaluation, options, given.index_type, predicting)
+    log.info("Best k of 1..%d: %d, %s %.4g", model.options.k, k, evaluation.score.name, score)
+    report.write(folders.report, evaluation, model.options, host.task.hyperparameters.index_type, seconds)
 
 
-def _no_rows(channel: Channel) -> str:
-    files = channel.files()
-    return f"The channel {channel.name!r} has {len(files)} files and not one row: {', '.join(files[:5])}."
+def _send(hosts: Hosts, names: list[str], model: Path) -> None:
+    """Sends the model to other hosts."""
+    for name in (artifact.MANIFEST, *artifact.FILES) if names else ():
+        with (model / name).open("rb") as file:
+            while block := file.read(_BLOCK):
+                hosts.broadcast(Host.receive, names, name, block)
 
 
-def _classify(error: Exception) -> TrainingError:
-    """Says whose failure it is."""
-    if isinstance(error, TrainingError):
-        return error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return PlatformError(f"The disk is full: {error}. Give the job a larger volume.")
-    if isinstance(error, OSError):
-        return PlatformError(str(error))
-    if isinstance(error, MemoryError):
-        return PlatformError(f"Out of memory: {error}. Use a larger machine or lower sample_size.")
-    return AlgorithmError(f"{type(error).__name__}: {error}")
+def _no_rows(pieces: Mapping[str, Sequence[Piece]], channel: str) -> str:
+    paths = [piece.path for part in pieces.values() for piece in part]
+    return f"The channel {channel!r} has {len(paths)} files and not one row: {', '.join(paths[:5])}."

@@ -1,0 +1,345 @@
+"""The hosts of a job joined by Dask: the first runs the scheduler and leads, and every host runs a worker.
+
+Whoever reaches a Dask port can run code there. So nothing listens on another address than the one by which the hosts
+of the job know this one, and Dask's own settings (`DASK_DISTRIBUTED__COMM__TLS__...`) have it use TLS.
+"""
+
+import asyncio
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+
+import dask
+from distributed import Client, Scheduler, Security, Worker, get_worker
+from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
+from distributed.utils import LoopRunner
+
+from knn_container.errors import PlatformError, ReadingStopped, TrainingError, UserError
+from knn_container.training.failures import classify, on_host
+from knn_container.training.host import Host
+from knn_container.training.hosts import Result
+
+_PORT = 8786  # the scheduler's
+_LOST = 30.0  # seconds without a sign of life after which a host is given up
+_PULSE = 5.0  # seconds between looks whether the leading host lives
+_LOOK = 0.2  # seconds between looks whether something has happened
+_GOODBYE = 10.0  # seconds that the other hosts have to take note of the job's end
+_PLUGIN = "knn-container"
+_SETTINGS = {
+    "distributed.admin.tick.limit": "10 minutes",  # no warnings that the machine is busy
+    "distributed.comm.timeouts.connect": "10s",
+    "distributed.comm.timeouts.tcp": f"{_LOST}s",
+    "distributed.diagnostics.nvml": False,
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.http.routes": [],
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.worker-ttl": f"{_LOST}s",
+    "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+}
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Cluster:
+    """The hosts of a job, for the one that leads it; `lead` makes one."""
+
+    def __init__(self, host: Host, loop: "_Loop") -> None:
+        self._host = host
+        self._loop = loop
+        self._watch = _Watch(host)
+        self._client: Client
+        self._parts: list[Client | Worker | Scheduler] = []
+
+    @property
+    def names(self) -> Sequence[str]:
+        """As `resourceconfig.json` has them, sorted; the first leads."""
+        return self._host.task.hosts
+
+    def join(self, seconds: float) -> None:
+        """Starts the scheduler and waits for all hosts.
+
+        Raises:
+            PlatformError: names the hosts that did not join in time.
+        """
+        deadline = time.monotonic() + seconds
+        address = _own_address(self._host, deadline, seconds)
+        security, protocol = _security()
+        try:
+            scheduler: Scheduler = self._loop.run(self._start(address, security, protocol))
+        except OSError as error:
+            raise PlatformError(f"Dask's scheduler cannot listen at {address}, port {_PORT}: {error}.") from error
+        self._client = Client(
+            scheduler.address, loop=self._loop.tornado, security=security, set_as_default=False, timeout=_LOST
+        )
+        self._parts.insert(0, self._client)
+        while missing := sorted(set(self.names) - set(self._watch.names.values())):
+            _wait(self._host, deadline, seconds, missing)
+        self._watch.guard()
+        log.info("All %d hosts have joined.", len(self.names))
+
+    async def _start(self, address: str, security: Security, protocol: str) -> Scheduler:
+        scheduler = Scheduler(host=address, port=_PORT, protocol=protocol, security=security, dashboard=False)
+        scheduler.add_plugin(self._watch)
+        await scheduler
+        self._parts.append(scheduler)
+        scheduler.http_server.stop()
+        self._parts.insert(0, await _start_worker(self._host, scheduler.address, address, security, _LOST))
+        return scheduler
+
+    def each(self, work: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]]) -> dict[str, Result]:
+        """As `Hosts.each`."""
+        futures = {
+            name: self._client.submit(_do, work, *given, workers=[self._watch.address(name)], pure=False)
+            for name, given in arguments.items()
+        }
+        try:
+            results: dict[str, Result] = self._client.gather(futures, direct=True)
+        except TrainingError:
+            raise
+        except Exception as error:
+            raise self._watch.lost() or error from error
+        return results
+
+    def broadcast(self, work: Callable[..., object], names: Sequence[str], *arguments: Any) -> None:
+        """As `Hosts.broadcast`: large arguments travel from host to host."""
+        if names:
+            workers = [self._watch.address(name) for name in names]
+            sent = self._client.scatter(list(arguments), workers=workers, broadcast=True, direct=True, hash=False)
+            self.each(work, {name: tuple(sent) for name in names})
+
+    def end(self, failure: TrainingError | None) -> None:
+        """Tells the other hosts that the job is over, and leaves."""
+        self._watch.release()
+        others = [address for address, name in self._watch.names.items() if name != self._host.name]
+        with suppress(Exception):  # whoever cannot be told finds out
+            told = self._client.run(_end, failure, workers=others, on_error="ignore", asynchronous=True)
+            self._loop.run(told, _GOODBYE)
+        for part in self._parts:
+            with suppress(Exception):
+                self._loop.run(_close(part), _GOODBYE)
+
+
+@contextmanager
+def lead(host: Host, seconds: float) -> Iterator[Cluster]:
+    """Waits for the other hosts of a job and has them work; all end when the context does, or with its error.
+
+    Args:
+        host: this one.
+        seconds: to wait for the others at most.
+
+    Raises:
+        PlatformError: names the hosts that did not join in time, or one that was lost.
+    """
+    _configure()
+    cluster = Cluster(host, _Loop())
+    try:
+        cluster.join(seconds)
+        yield cluster
+    except BaseException as error:
+        cluster.end(classify(error))
+        raise
+    cluster.end(None)
+
+
+def follow(host: Host, seconds: float) -> None:
+    """Does what the leading host asks, until it says that the job is over.
+
+    Args:
+        host: this one.
+        seconds: to wait for the leading host at most.
+
+    Raises:
+        TrainingError: what ended the job, on whatever host.
+    """
+    _configure()
+    loop, leader = _Loop(), host.task.hosts[0]
+    deadline = time.monotonic() + seconds
+    address = _own_address(host, deadline, seconds)
+    security, protocol = _security()
+    log.info("Waiting for the host %s, which leads...", leader)
+    starting = loop.start(_start_worker(host, f"{protocol}://{leader}:{_PORT}", address, security, seconds))
+    while not starting.done():
+        _wait(host, deadline, seconds, [leader])
+    worker: Worker = starting.result()
+    here: _Here = worker.plugins[_PLUGIN]  # type: ignore[assignment]
+    lost = PlatformError(f"The host {leader}, which leads the job, was lost.")
+    looked = time.monotonic()
+    while not here.over.wait(_LOOK):
+        if worker.status in (Status.closing, Status.closed, Status.failed):
+            raise lost
+        if time.monotonic() - looked > _PULSE:
+            try:
+                loop.run(worker.scheduler.identity(), _LOST)
+            except Exception as error:
+                raise lost from error
+            looked = time.monotonic()
+    host.stop.request()
+    with suppress(Exception):
+        loop.run(worker.close(timeout=1, executor_wait=False), _GOODBYE)
+    if here.failure:
+        raise here.failure
+
+
+class _Loop:
+    """Dask's event loop, in a thread of its own."""
+
+    def __init__(self) -> None:
+        runner = LoopRunner(asynchronous=False)
+        runner.start()
+        self.tornado = runner.loop
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        return asyncio.run_coroutine_threadsafe(work, self.tornado.asyncio_loop)
+
+    def run(self, work: Any, seconds: float | None = None) -> Any:
+        """Waits for something that runs in the loop."""
+
+        async def bounded() -> Any:
+            return await asyncio.wait_for(work, seconds)
+
+        return asyncio.run_coroutine_threadsafe(bounded(), self.tornado.asyncio_loop).result()
+
+
+class _Here(WorkerPlugin):
+    """Gives tasks their host, and takes note of the job's end."""
+
+    name = _PLUGIN
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.failure: TrainingError | None = None
+        self.over = threading.Event()
+
+
+class _Watch(SchedulerPlugin):
+    """Knows which hosts have joined, and ends the job when one is lost."""
+
+    name = _PLUGIN
+
+    def __init__(self, host: Host) -> None:
+        self.names: dict[str, str] = {}  # by address
+        self._host = host
+        self._guarding = False
+        self._lost: list[str] = []
+
+    def address(self, name: str) -> str:
+        return next(address for address, it in self.names.items() if it == name)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        self.names[worker] = str(scheduler.workers[worker].name)
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002 (Dask's signature)
+        name = self.names[worker] if self._guarding else self.names.pop(worker, "")
+        if self._guarding:
+            self._lost.append(name)
+            if failure := self.lost():
+                self._host.stop.fail(failure)
+
+    def guard(self) -> None:
+        """From now on a host that is lost ends the job."""
+        self._guarding = True
+        if failure := self.lost():
+            raise failure
+
+    def release(self) -> None:
+        """From now on hosts may go."""
+        self._guarding = False
+
+    def lost(self) -> TrainingError | None:
+        if not self._lost:
+            return None
+        return PlatformError(
+            f"The host {', '.join(self._lost)} was lost: it was ended from outside (out of memory?), hung or could not "
+            f"be reached for {_LOST:.0f} seconds. Its own log may say more."
+        )
+
+
+def _do(work: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs in a worker."""
+    here: _Here = get_worker().plugins[_PLUGIN]  # type: ignore[assignment]
+    try:
+        return work(here.host, *arguments)
+    except Exception as error:
+        raise on_host(here.host.name, error) from None
+
+
+def _end(failure: TrainingError | None, dask_worker: Worker) -> None:
+    """Runs in a worker; Dask gives it by the name of the argument."""
+    here: _Here = dask_worker.plugins[_PLUGIN]  # type: ignore[assignment]
+    here.failure = failure
+    here.over.set()
+
+
+async def _start_worker(host: Host, scheduler: str, address: str, security: Security, seconds: float) -> Worker:
+    worker: Worker = await Worker(
+        scheduler,
+        name=host.name,
+        host=address,
+        nthreads=1,
+        memory_limit=0,
+        security=security,
+        dashboard=False,
+        plugins=(_Here(host),),
+        death_timeout=seconds,
+    )
+    worker.http_server.stop()
+    return worker
+
+
+async def _close(part: Client | Worker | Scheduler) -> None:
+    if isinstance(part, Client):
+        await part._close(fast=True)
+    elif isinstance(part, Worker):
+        await part.close(timeout=1, executor_wait=False)
+    else:
+        await part.close()
+
+
+def _configure() -> None:
+    dask.config.set(_SETTINGS)
+    for name in ("distributed", "bokeh", "tornado"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.ERROR)
+
+
+def _security() -> tuple[Security, str]:
+    """Dask's own settings, and the protocol that they ask for."""
+    security: Any = Security()
+    return security, "tls" if security.tls_ca_file or security.require_encryption else "tcp"
+
+
+def _own_address(host: Host, deadline: float, seconds: float) -> str:
+    """The address by which the job's hosts know this one; its name can be late."""
+    while True:
+        with suppress(OSError):
+            found = sorted(socket.getaddrinfo(host.name, None, type=socket.SOCK_STREAM))
+            return str(found[0][4][0])
+        _wait(host, deadline, seconds, [host.name])
+
+
+def _wait(host: Host, deadline: float, seconds: float, missing: Sequence[str]) -> None:
+    """Waits a moment for hosts.
+
+    Raises:
+        PlatformError: there is no time left.
+        UserError: SIGTERM came.
+    """
+    try:
+        host.stop.wait(_LOOK)
+    except ReadingStopped:
+        raise UserError("SIGTERM came before the first row was read.") from None
+    if time.monotonic() > deadline:
+        raise PlatformError(
+            f"Waited {seconds:.0f} seconds (SAGEMAKER_STARTUP_TIMEOUT) for the host {', '.join(missing)}, which "
+            f"did not join host {host.name}. See its log; hosts must reach each other on all TCP ports by their names."
+        )

@@ -1,0 +1,142 @@
+"""What one host does for a training job, alone or beside others."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from knn_container import artifact, cpu, index
+from knn_container.batch import Float32Array, Int64Array
+from knn_container.model import Model
+from knn_container.reduction import project_for
+from knn_container.sampling import BottomK, Places, Sample, Summary, UInt64Array
+from knn_container.training.channels import File
+from knn_container.training.division import Piece
+from knn_container.training.evaluation import Evaluation
+from knn_container.training.job import Job
+from knn_container.training.reading import read
+from knn_container.training.stopping import Stopper
+from knn_container.training.telemetry import Every, Telemetry
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """One host's files, its part of the sample, and the model by which it scores its test rows.
+
+    Its methods are called one after another, on other hosts by way of `cluster`: what they take and give travels.
+
+    Attributes:
+        task: the job, as this host sees it.
+        stop: tells when to end the reading early.
+        telemetry: writes this host's lines.
+        model: set before test rows are scored.
+    """
+
+    def __init__(self, task: Job, stop: Stopper, telemetry: Telemetry) -> None:
+        self.task = task
+        self.stop = stop
+        self.telemetry = telemetry
+        self.model: Model | None = None
+        given = task.hyperparameters
+        self._sampler = BottomK(given.sample_size, given.seed)
+        self._received: TemporaryDirectory[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """As `resourceconfig.json` has it."""
+        return self.task.host
+
+    def list_files(self, channel: str, marked: bool) -> list[File]:
+        """The files of a channel that this host sees."""
+        return self.task.channels[channel].files(marked=marked)
+
+    def sample(self, pieces: Sequence[Piece]) -> tuple[Summary, int | None]:
+        """Reads pieces of the train channel once and keeps their rows with the smallest keys, projected.
+
+        Returns:
+            What was kept, and the number of features of a row as it came; None if there was no row.
+
+        Raises:
+            UserError: names the file and the row that cannot be read.
+        """
+        given, channel = self.task.hyperparameters, self.task.channels["train"]
+        started, batches, tick, width = time.perf_counter(), 0, Every(5), None
+        for piece, start, batch in read(channel, pieces, given.mini_batch_size, given.feature_dim, cpu.budget()):
+            if width is None:
+                self.telemetry.records("init_train_data_iter", len(batch), 1)
+                width = batch.features.shape[1]
+                project = project_for(given.options(width).reduction, width, index.padded(width, given.pq_m))
+            self._sampler.add(piece.place, start, batch.features, batch.labels, uids=batch.uids, project=project)
+            batches += 1
+            if tick.due():
+                rows = self._sampler.rows_read
+                log.info("Read %d rows, %.0f rows/second.", rows, rows / tick.seconds())
+        self.telemetry.records("training_data_iter", self._sampler.rows_read, batches)
+        self.telemetry.progress(100.0)
+        self.telemetry.throughput(self._sampler.rows_read, time.perf_counter() - started)
+        return self._sampler.summary(), width
+
+    def count(self, keys: UInt64Array) -> Int64Array:
+        """How many rows that are kept have at most each of (m,) keys."""
+        return self._sampler.count(keys)
+
+    def settle(self, limit: int) -> Places:
+        """Forgets rows with keys above `limit` and tells where the rows left come from."""
+        return self._sampler.settle(limit)
+
+    def rows(self, start: int, stop: int) -> Float32Array:
+        """Some of the rows left, by their numbers in data order."""
+        return self._sampler.rows(start, stop)
+
+    def hand_over(self) -> Sample:
+        """Gives all that this host has sampled, if nobody else has."""
+        return self._sampler.finish()
+
+    def forget(self) -> None:
+        """Frees the sample."""
+        self._sampler = BottomK(0, 0)
+
+    def receive(self, name: str, block: bytes) -> None:
+        """Adds bytes to a file of the model."""
+        self._received = self._received or TemporaryDirectory(prefix="knn-model-")
+        with (Path(self._received.name) / name).open("ab") as file:
+            file.write(block)
+
+    def _load(self) -> Model:
+        if not self._received:
+            raise RuntimeError("no model has been received")
+        with self._received as folder:  # the model stays readable when its files are gone
+            self.model, _ = artifact.load(Path(folder))
+        return self.model
+
+    def score(self, pieces: Sequence[Piece], seed: int) -> tuple[Evaluation, float]:
+        """Predicts the rows of pieces of the test channel.
+
+        Args:
+            pieces: what to read.
+            seed: differs between the hosts of a job.
+
+        Returns:
+            How good the predictions are, and the seconds that they took.
+
+        Raises:
+            UserError: names the file and the row that cannot be read.
+        """
+        model = self.model or self._load()
+        given, channel = self.task.hyperparameters, self.task.channels["test"]
+        evaluation = Evaluation(model.options.predictor_type, seed)
+        started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
+        # One reader: what is added up comes in the same order every time.
+        for _, _, batch in read(channel, pieces, given.mini_batch_size, model.options.dimension, readers=1):
+            asked = time.perf_counter()
+            answer = model.predict(batch.features)
+            predicting += time.perf_counter() - asked
+            evaluation.add(model.vote, batch.labels, answer.predicted, answer.neighbours.rows, answer.weights)
+            batches += 1
+            if tick.due():
+                log.info("Scored %d test rows.", evaluation.score.rows)
+        self.telemetry.records("test_data_iter", evaluation.score.rows, batches)
+        log.info("Scored %d test rows in %.1f second(s)", evaluation.score.rows, time.perf_counter() - started)
+        return evaluation, predicting
