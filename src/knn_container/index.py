@@ -109,6 +109,22 @@ def padded(width: int, pq_m: int | None) -> int:
     return width if pq_m is None else -(-width // pq_m) * pq_m
 
 
+def bytes_per_row(spec: IndexSpec, width: int) -> int:
+    """What an index holds for a row of `width` columns, at least."""
+    match spec.index_type:
+        case "faiss.SQfp16":
+            return 2 * width
+        case "faiss.SQ8" | "faiss.IVFSQ8":
+            return width
+        case "faiss.IVFRaBitQ":
+            return width // 8
+        case "faiss.IVFPQ":
+            return spec.pq_m or 0
+        case "faiss.HNSW":
+            return 4 * width + 8 * _HNSW_NEIGHBOURS
+    return 4 * width
+
+
 def _prepare(spec: IndexSpec, block: Float32Array) -> Float32Array:
     block = unit_rows(block) if spec.holds_unit_rows else block
     if spec.index_type == FLAT:

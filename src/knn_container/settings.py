@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from knn_container.errors import UserError
+from knn_container.s3.location import Location, parse_object
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ def _level(text: str) -> int | str:
     return text.upper()
 
 
+def _object(text: str) -> Location | None:
+    return parse_object(text) if text else None
+
+
 TABLE: tuple[Setting, ...] = (
     Setting(
         "SAGEMAKER_BASE_DIR",
@@ -96,6 +101,15 @@ TABLE: tuple[Setting, ...] = (
         "for as long as the model takes to load.",
     ),
     Setting("SAGEMAKER_BIND_TO_PORT", "port", _port, "a port", "8080", "The port that `serve` listens on."),
+    Setting(
+        "MODEL_DATA_URL",
+        "model_data",
+        _object,
+        "s3://BUCKET/KEY of a model.tar.gz",
+        "",
+        "The `model.tar.gz` in S3 that `serve` fetches, such as `s3://bucket/job/output/model.tar.gz`; it is served in "
+        "place of what is in the folder `model`.",
+    ),
     Setting(
         "MAX_CONTENT_LENGTH",
         "max_content_length",
@@ -196,6 +210,7 @@ class Settings:
     job_arn: str
     startup_seconds: int
     port: int
+    model_data: Location | None
     max_content_length: int
     workers: int
     default_accept: str

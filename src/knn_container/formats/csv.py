@@ -14,6 +14,8 @@ import orjson
 from knn_container.batch import Batch, Column, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
 
+_LARGEST_BLOCK = 1 << 24  # characters
+
 NumberedLines = list[tuple[int, str]]
 
 
@@ -22,7 +24,7 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
 
     Args:
         stream: text up to its end; blank lines are passed over.
-        batch_size: rows in a batch.
+        batch_size: rows in a batch; a batch of 16 MiB is full before.
         width: features in a row; None takes the first row's.
         encoding: the text's, by a name that Python knows.
 
@@ -30,13 +32,25 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
         FormatError: text that is not numbers, or a row of another width; rows count from 1, one for each line.
     """
     lines = _numbered_lines(stream, encoding)
-    while block := list(islice(lines, batch_size)):
+    while block := _block(lines, batch_size):
         table = _decode(block, width, label_size=1)
         with _rows_numbered(block):
             check_labels(labels := table[:, 0].copy(), 0)
             batch = Batch(finite_float32(table[:, 1:], 0), labels)
         yield batch
         width = batch.features.shape[1]
+
+
+def _block(lines: Iterator[tuple[int, str]], count: int) -> NumberedLines:
+    """Takes up to `count` lines, and no further one after 16 MiB."""
+    block: NumberedLines = []
+    room = _LARGEST_BLOCK
+    for line in islice(lines, count):
+        block.append(line)
+        room -= len(line[1])
+        if room <= 0:
+            break
+    return block
 
 
 def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: str = "utf-8") -> Float32Array:

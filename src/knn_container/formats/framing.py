@@ -22,6 +22,7 @@ MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<4sI")
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+LARGEST_BLOCK = 1 << 24  # bytes that are taken together: 16 MiB, or one record
 _FEW = 16  # records of one length at least are worth a table
 
 
@@ -95,7 +96,7 @@ class Frames:
         self._row = 1
 
     def table(self, count: int) -> NDArray[np.uint8] | None:
-        """Takes up to `count` records if there are that many of one length, or all to the end.
+        """Takes up to `count` records of one length, if many follow each other; all of them at most `LARGEST_BLOCK`.
 
         Returns:
             (n, length) the payloads; None where the next records differ in length, or are in several parts.
@@ -106,6 +107,7 @@ class Frames:
             self._give_back(header)
             return None
         stride = _HEADER.size + length + -length % 4
+        count = max(1, min(count, LARGEST_BLOCK // stride))
         block = header + self._take(stride * count - len(header))
         whole = len(block) // stride
         table = np.frombuffer(block, np.uint8, whole * stride).reshape(whole, stride)
@@ -119,12 +121,18 @@ class Frames:
         return table[:same, _HEADER.size : _HEADER.size + length]
 
     def payloads(self, count: int) -> list[bytes]:
-        """Takes up to `count` records one by one.
+        """Takes up to `count` records one by one, and no further one after `LARGEST_BLOCK`.
 
         Raises:
             FormatError: as `read_payloads`.
         """
-        found = list(islice(read_payloads(self, self._row), count))
+        found: list[bytes] = []
+        room = LARGEST_BLOCK
+        for payload in islice(read_payloads(self, self._row), count):
+            found.append(payload)
+            room -= len(payload)
+            if room <= 0:
+                break
         self._row += len(found)
         return found
 

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _GZIP = b"\x1f\x8b"
 _BUFFER = 1 << 20
+# Of sparse int32 tensors key and value take 10 bytes each; nobody writes numbers of more than 32 characters.
+_NUMBER_BYTES = {mediatype.RECORDIO: 20, mediatype.CSV: 32}
 _END = 1 << 16  # bytes at either end of a file by which it is known
 _PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
 
@@ -146,6 +148,7 @@ class Channel:
         name: `train` or `test`.
         source: of the bytes.
         decode: makes rows of a file's bytes.
+        number_bytes: what one number of a row takes at most.
         distribution: `FullyReplicated` where every host sees the same files, `ShardedByS3Key` where each has its own;
             None where nobody has said.
     """
@@ -153,6 +156,7 @@ class Channel:
     name: str
     source: Source
     decode: Decode
+    number_bytes: int
     distribution: str | None = None
 
     @property
@@ -213,7 +217,8 @@ def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: 
     Raises:
         UserError: an input mode or a content type that training does not read.
     """
-    decode = _decoder(name, mediatype.parse(config.get("ContentType") or mediatype.RECORDIO))
+    content_type = mediatype.parse(config.get("ContentType") or mediatype.RECORDIO)
+    decode, number_bytes = _decoder(name, content_type), _NUMBER_BYTES[content_type.name]
     if config.get("RecordWrapperType") == "RecordIO":
         decode = _unwrapping(decode)
     distribution = config.get("S3DistributionType")
@@ -223,9 +228,11 @@ def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: 
         )
     match config.get("TrainingInputMode") or "File":
         case "File" | "FastFile":
-            return Channel(name, Folder(folder, open_file), decode, distribution)
+            return Channel(name, Folder(folder, open_file), decode, number_bytes, distribution)
         case "Pipe":
-            return Channel(name, Pipe(folder.with_name(f"{folder.name}_0"), open_file), decode, distribution)
+            return Channel(
+                name, Pipe(folder.with_name(f"{folder.name}_0"), open_file), decode, number_bytes, distribution
+            )
         case mode:
             raise UserError(f"Channel {name!r}: expected the input mode File, FastFile or Pipe, {mode!r} came.")
 

@@ -26,11 +26,15 @@ from knn_container.training.host import Host
 from knn_container.training.hosts import Result
 
 _PORT = 8786  # the scheduler's
-_LOST = 30.0  # seconds without a sign of life after which a host is given up
+_LOST = 20.0  # seconds without a sign of life after which a host is given up; Dask looks as often
 _PULSE = 5.0  # seconds between looks whether the leading host lives
 _LOOK = 0.2  # seconds between looks whether something has happened
 _GOODBYE = 10.0  # seconds that the other hosts have to take note of the job's end
 _PLUGIN = "knn-container"
+_CAUSES = (
+    f"it was ended from outside (out of memory?), hung, or could not be reached for {_LOST:.0f} seconds. Its own log "
+    "may say more."
+)
 _SETTINGS = {
     "distributed.admin.tick.limit": "10 minutes",  # no warnings that the machine is busy
     "distributed.comm.timeouts.connect": "10s",
@@ -118,7 +122,7 @@ class Cluster:
     def end(self, failure: TrainingError | None) -> None:
         """Tells the other hosts that the job is over, and leaves."""
         self._watch.release()
-        others = [address for address, name in self._watch.names.items() if name != self._host.name]
+        others = self._watch.present(besides=self._host.name)
         with suppress(Exception):  # whoever cannot be told finds out
             told = self._client.run(_end, failure, workers=others, on_error="ignore", asynchronous=True)
             self._loop.run(told, _GOODBYE)
@@ -169,8 +173,18 @@ def follow(host: Host, seconds: float) -> None:
     while not starting.done():
         _wait(host, deadline, seconds, [leader])
     worker: Worker = starting.result()
+    try:
+        _attend(worker, loop, leader)
+    finally:
+        host.stop.request()  # what this host may still read is of no use
+        with suppress(Exception):
+            loop.run(worker.close(timeout=1, executor_wait=False), _GOODBYE)
+
+
+def _attend(worker: Worker, loop: "_Loop", leader: str) -> None:
+    """Waits until the leading host says that the job is over, or is lost."""
     here: _Here = worker.plugins[_PLUGIN]  # type: ignore[assignment]
-    lost = PlatformError(f"The host {leader}, which leads the job, was lost.")
+    lost = PlatformError(f"The host {leader}, which leads the job, was lost: {_CAUSES}")
     looked = time.monotonic()
     while not here.over.wait(_LOOK):
         if worker.status in (Status.closing, Status.closed, Status.failed):
@@ -181,9 +195,6 @@ def follow(host: Host, seconds: float) -> None:
             except Exception as error:
                 raise lost from error
             looked = time.monotonic()
-    host.stop.request()
-    with suppress(Exception):
-        loop.run(worker.close(timeout=1, executor_wait=False), _GOODBYE)
     if here.failure:
         raise here.failure
 
@@ -225,13 +236,16 @@ class _Watch(SchedulerPlugin):
     name = _PLUGIN
 
     def __init__(self, host: Host) -> None:
-        self.names: dict[str, str] = {}  # by address
+        self.names: dict[str, str] = {}  # by address, of all that have joined
         self._host = host
         self._guarding = False
         self._lost: list[str] = []
 
     def address(self, name: str) -> str:
         return next(address for address, it in self.names.items() if it == name)
+
+    def present(self, besides: str) -> list[str]:
+        return [address for address, name in self.names.items() if name != besides and name not in self._lost]
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self.names[worker] = str(scheduler.workers[worker].name)
@@ -256,10 +270,7 @@ class _Watch(SchedulerPlugin):
     def lost(self) -> TrainingError | None:
         if not self._lost:
             return None
-        return PlatformError(
-            f"The host {', '.join(self._lost)} was lost: it was ended from outside (out of memory?), hung or could not "
-            f"be reached for {_LOST:.0f} seconds. Its own log may say more."
-        )
+        return PlatformError(f"The host {', '.join(self._lost)} was lost: {_CAUSES}")
 
 
 def _do(work: Callable[..., Any], *arguments: Any) -> Any:

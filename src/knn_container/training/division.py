@@ -13,11 +13,13 @@ class Piece:
 
     Attributes:
         path: the file's, below its channel.
+        size: of the file in bytes; 0 where it is not known.
         place: by what name its rows are known in the sample: the path, where that tells it from all other files.
         turn, turns: of every `turns` batches the one numbered `turn`, counted from 0, is this host's.
     """
 
     path: str
+    size: int
     place: str
     turn: int = 0
     turns: int = 1
@@ -47,7 +49,7 @@ def divide(channel: Channel, found: Mapping[str, Sequence[File]]) -> dict[str, l
         )
     hosts = sorted(found)
     if len(hosts) == 1:
-        return {host: [Piece(file.path, file.path) for file in found[host]] for host in hosts}
+        return {host: [Piece(file.path, file.size or 0, file.path) for file in found[host]] for host in hosts}
     if channel.is_pipe:
         return _divide_pipes(channel, found)
     taken: dict[str, list[Piece]] = {host: [] for host in hosts}
@@ -56,7 +58,7 @@ def divide(channel: Channel, found: Mapping[str, Sequence[File]]) -> dict[str, l
         reader = min(seeing, key=lambda host: (loads[host], host))
         loads[reader] += file.size or 0
         place = file.path if alone else f"{file.path}@{hosts.index(reader)}"
-        taken[reader].append(Piece(file.path, place))
+        taken[reader].append(Piece(file.path, file.size or 0, place))
     return {
         host: sorted(pieces, key=lambda it: it.path.encode("utf-8", "surrogateescape"))
         for host, pieces in taken.items()
@@ -92,12 +94,12 @@ def _divide_pipes(channel: Channel, found: Mapping[str, Sequence[File]]) -> dict
     match channel.distribution:
         case "ShardedByS3Key":
             return {
-                host: [Piece(file.path, f"{rank}/{file.path}") for file in found[host]]
+                host: [Piece(file.path, 0, f"{rank}/{file.path}") for file in found[host]]
                 for rank, host in enumerate(sorted(found))
             }
         case "FullyReplicated":
             return {
-                host: [Piece(file.path, file.path, rank, len(found)) for file in found[host]]
+                host: [Piece(file.path, 0, file.path, rank, len(found)) for file in found[host]]
                 for rank, host in enumerate(sorted(found))
             }
         case _:

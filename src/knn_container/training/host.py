@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from knn_container import artifact, cpu, index
+from knn_container import artifact, cpu, index, memory
 from knn_container.batch import Float32Array, Int64Array
 from knn_container.model import Model
 from knn_container.reduction import project_for
 from knn_container.sampling import BottomK, Places, Sample, Summary, UInt64Array
+from knn_container.training.capacity import Capacity, certain_rows
 from knn_container.training.channels import File
 from knn_container.training.division import Piece
 from knn_container.training.evaluation import Evaluation
@@ -48,27 +49,41 @@ class Host:
         """As `resourceconfig.json` has it."""
         return self.task.host
 
+    @property
+    def leads(self) -> bool:
+        """Whether this host builds the index."""
+        return self.name == self.task.hosts[0]
+
     def list_files(self, channel: str, marked: bool) -> list[File]:
         """The files of a channel that this host sees."""
         return self.task.channels[channel].files(marked=marked)
 
-    def sample(self, pieces: Sequence[Piece]) -> tuple[Summary, int | None]:
+    def sample(self, pieces: Sequence[Piece], size: int) -> tuple[Summary, int | None]:
         """Reads pieces of the train channel once and keeps their rows with the smallest keys, projected.
+
+        Args:
+            pieces: what to read.
+            size: bytes of the whole channel, as far as known.
 
         Returns:
             What was kept, and the number of features of a row as it came; None if there was no row.
 
         Raises:
-            UserError: names the file and the row that cannot be read.
+            UserError: names the file and the row that cannot be read, or the sample cannot fit into memory.
         """
         given, channel = self.task.hyperparameters, self.task.channels["train"]
+        size = size if self.leads else sum(piece.size for piece in pieces)
         started, batches, tick, width = time.perf_counter(), 0, Every(5), None
         for piece, start, batch in read(channel, pieces, given.mini_batch_size, given.feature_dim, cpu.budget()):
             if width is None:
                 self.telemetry.records("init_train_data_iter", len(batch), 1)
                 width = batch.features.shape[1]
-                project = project_for(given.options(width).reduction, width, index.padded(width, given.pq_m))
+                reduction, padded = given.options(width).reduction, index.padded(width, given.pq_m)
+                project = project_for(reduction, width, padded)
+                capacity = self.capacity(reduction.target if reduction else padded)
+                capacity.check(min(given.sample_size, certain_rows(size, width, channel.number_bytes)))
             self._sampler.add(piece.place, start, batch.features, batch.labels, uids=batch.uids, project=project)
+            capacity.check(len(self._sampler))
             batches += 1
             if tick.due():
                 rows = self._sampler.rows_read
@@ -77,6 +92,10 @@ class Host:
         self.telemetry.progress(100.0)
         self.telemetry.throughput(self._sampler.rows_read, time.perf_counter() - started)
         return self._sampler.summary(), width
+
+    def capacity(self, columns: int) -> Capacity:
+        """How many rows of so many columns this host can hold."""
+        return Capacity(memory.limit(), self.task.hyperparameters.index_spec if self.leads else None, columns)
 
     def count(self, keys: UInt64Array) -> Int64Array:
         """How many rows that are kept have at most each of (m,) keys."""

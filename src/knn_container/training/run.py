@@ -81,7 +81,7 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None, startup_
         return
     from knn_container.training import cluster  # noqa: PLC0415 (one host alone does without Dask)
 
-    if task.host != task.hosts[0]:
+    if not host.leads:
         cluster.follow(host, startup_seconds)
         return
     with cluster.lead(host, startup_seconds) as hosts:
@@ -125,7 +125,8 @@ def _sample(hosts: Hosts, host: Host) -> tuple[Sample, ModelOptions]:
     """Has every host read its part of the train channel once, and keeps a uniform sample of all rows, projected."""
     task, given = host.task, host.task.hyperparameters
     pieces = _divide(hosts, task.channels["train"])
-    read = hosts.each(Host.sample, {name: (pieces[name],) for name in hosts.names})
+    size = sum(piece.size for part in pieces.values() for piece in part)
+    read = hosts.each(Host.sample, {name: (pieces[name], size) for name in hosts.names})
     widths = {name: width for name, (_, width) in read.items() if width is not None}
     if not widths:
         raise UserError(
@@ -136,7 +137,12 @@ def _sample(hosts: Hosts, host: Host) -> tuple[Sample, ModelOptions]:
         raise UserError(f"Channel 'train': expected rows of one width on all hosts, features that came: {came}.")
     width = next(iter(widths.values()))
     summaries = {name: summary for name, (summary, _) in read.items()}
-    sample = host.hand_over() if len(hosts.names) == 1 else collect(hosts, summaries, given.sample_size)
+    if len(hosts.names) == 1:
+        sample = host.hand_over()
+    else:
+        kept = min(given.sample_size, sum(summary.rows for summary in summaries.values()))
+        host.capacity(max(summary.width for summary in summaries.values())).check(kept)
+        sample = collect(hosts, summaries, given.sample_size)
     if len(sample) < given.k:
         raise UserError(
             f"k is {given.k} and the sample has {len(sample)} rows (sample_size {given.sample_size}, "
