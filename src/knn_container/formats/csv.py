@@ -14,7 +14,7 @@ import orjson
 from knn_container.batch import Batch, Column, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
 
-_LARGEST_BLOCK = 1 << 24  # characters
+_LARGEST_BLOCK = 1 << 22  # characters
 
 NumberedLines = list[tuple[int, str]]
 
@@ -24,7 +24,7 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
 
     Args:
         stream: text up to its end; blank lines are passed over.
-        batch_size: rows in a batch; a batch of 16 MiB is full before.
+        batch_size: rows in a batch; a batch of 4 MiB is full before.
         width: features in a row; None takes the first row's.
         encoding: the text's, by a name that Python knows.
 
@@ -42,7 +42,7 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
 
 
 def _block(lines: Iterator[tuple[int, str]], count: int) -> NumberedLines:
-    """Takes up to `count` lines, and no further one after 16 MiB."""
+    """Takes up to `count` lines, and no further one after 4 MiB."""
     block: NumberedLines = []
     room = _LARGEST_BLOCK
     for line in islice(lines, count):

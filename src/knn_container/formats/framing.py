@@ -22,7 +22,7 @@ MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<4sI")
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-LARGEST_BLOCK = 1 << 24  # bytes that are taken together: 16 MiB, or one record
+LARGEST_BLOCK = 1 << 22  # bytes that are taken together: 4 MiB, or one record
 _FEW = 16  # records of one length at least are worth a table
 
 

@@ -41,7 +41,7 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterat
 
     Args:
         stream: frames up to its end. A batch with a sparse row in it comes as `SparseRows`.
-        batch_size: rows in a batch; a batch of 16 MiB is full before.
+        batch_size: rows in a batch; a batch of 4 MiB is full before.
         width: features in a row; None takes the first row's.
 
     Raises:
