@@ -13,8 +13,7 @@ import orjson
 
 from knn_container.batch import Batch, Column, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
-
-_LARGEST_BLOCK = 1 << 22  # characters
+from knn_container.formats import plain_numbers
 
 NumberedLines = list[tuple[int, str]]
 
@@ -24,33 +23,54 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
 
     Args:
         stream: text up to its end; blank lines are passed over.
-        batch_size: rows in a batch; a batch of 4 MiB is full before.
+        batch_size: rows in a batch; a batch of a mebibyte is full before.
         width: features in a row; None takes the first row's.
         encoding: the text's, by a name that Python knows.
 
     Raises:
         FormatError: text that is not numbers, or a row of another width; rows count from 1, one for each line.
     """
-    lines = _numbered_lines(stream, encoding)
-    while block := _block(lines, batch_size):
+    if not _extends_ascii(encoding):
+        yield from _read_lines(stream, batch_size, width, encoding, 1)
+        return
+    line = 1
+    for block in plain_numbers.blocks(stream):
+        table = plain_numbers.decode(block)
+        if table is None or table.shape[1] < 2 or (width is not None and table.shape[1] != width + 1):
+            batches = _read_lines(BytesIO(block), batch_size, width, encoding, line)
+        else:
+            batches = _cut(table, batch_size, line)
+        for batch in batches:
+            yield batch
+            width = batch.features.shape[1]
+        line += len(block.splitlines())
+
+
+def _extends_ascii(encoding: str) -> bool:
+    try:
+        return all(text.encode(encoding) == text.encode() for text in ("0123456789+-.eE,", "\r", "\n"))
+    except (LookupError, ValueError):
+        return False
+
+
+def _cut(table: Float64Array, batch_size: int, first_row: int) -> Iterator[Batch]:
+    for start in range(0, len(table), batch_size):
+        rows = table[start : start + batch_size]
+        check_labels(labels := rows[:, 0].copy(), first_row + start)
+        yield Batch(finite_float32(rows[:, 1:], first_row + start), labels)
+
+
+def _read_lines(
+    stream: BinaryIO, batch_size: int, width: int | None, encoding: str, first_line: int
+) -> Iterator[Batch]:
+    lines = _numbered_lines(stream, encoding, first_line)
+    while block := list(islice(lines, batch_size)):
         table = _decode(block, width, label_size=1)
         with _rows_numbered(block):
             check_labels(labels := table[:, 0].copy(), 0)
             batch = Batch(finite_float32(table[:, 1:], 0), labels)
         yield batch
         width = batch.features.shape[1]
-
-
-def _block(lines: Iterator[tuple[int, str]], count: int) -> NumberedLines:
-    """Takes up to `count` lines, and no further one after 4 MiB."""
-    block: NumberedLines = []
-    room = _LARGEST_BLOCK
-    for line in islice(lines, count):
-        block.append(line)
-        room -= len(line[1])
-        if room <= 0:
-            break
-    return block
 
 
 def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: str = "utf-8") -> Float32Array:
@@ -68,6 +88,10 @@ def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: st
     Raises:
         FormatError: as `read_batches`.
     """
+    if _extends_ascii(encoding):
+        table = plain_numbers.decode(body)
+        if table is not None and table.shape[1] == width + label_size:
+            return finite_float32(table[:, label_size:], 1)
     block = list(_numbered_lines(BytesIO(body), encoding))
     if not block:
         raise FormatError("expected at least one row of numbers, an empty body came")
@@ -92,12 +116,12 @@ def _cells(value: object) -> bytes:
     return text[1:-1] if text.startswith(b"[") else text
 
 
-def _numbered_lines(stream: BinaryIO, encoding: str) -> Iterator[tuple[int, str]]:
-    number = 0
+def _numbered_lines(stream: BinaryIO, encoding: str, first_line: int = 1) -> Iterator[tuple[int, str]]:
+    number = first_line - 1
     text = _decoded(stream, encoding)
     try:
         with suppress(ReadingStopped):
-            for number, line in enumerate(text, 1):
+            for number, line in enumerate(text, first_line):
                 if not line.isspace():
                     yield number, line
     except UnicodeDecodeError as error:

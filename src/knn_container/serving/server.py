@@ -1,8 +1,12 @@
 """Starts gunicorn with the application."""
 
 import logging
+import shutil
 import threading
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -15,6 +19,7 @@ from knn_container import cpu, memory
 from knn_container.errors import UserError
 from knn_container.serving.app import THREADS, create_app
 from knn_container.serving.dataplane import DataPlane
+from knn_container.serving.fetching import fetch
 from knn_container.serving.multimodel import create_multi_model_app
 from knn_container.serving.negotiation import Defaults, read_defaults
 from knn_container.serving.readiness import Readiness
@@ -30,8 +35,12 @@ _DRAIN_SECONDS = 25
 _MODEL_SHARE = 0.75
 
 
-def make_app(settings: Settings, defaults: Defaults, readiness: Readiness, slot: int) -> Flask:
+def make_app(
+    settings: Settings, defaults: Defaults, readiness: Readiness, slot: int, shared: Path | None = None
+) -> Flask:
     """Makes the application of one server process and begins to load its model.
+
+    `shared` is the folder of all server processes for a model that is fetched.
 
     FAISS is used in this process alone, never in one that forks it: OpenMP threads of the parent would be missing in
     the child, and a search would wait for them for ever.
@@ -42,7 +51,8 @@ def make_app(settings: Settings, defaults: Defaults, readiness: Readiness, slot:
         budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
         return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length)
     holder = ModelHolder(readiness, slot)
-    threading.Thread(target=holder.load, args=(settings.base / "model",), daemon=True).start()
+    fetching = partial(fetch, settings.model_data, shared) if settings.model_data and shared else None
+    threading.Thread(target=holder.load, args=(settings.base / "model", fetching), daemon=True).start()
     # SageMaker's documentation and its local mode spell the strategy differently, and a platform's true likewise.
     strategy = "MultiRecord" if settings.batch == "True" else "MULTI_RECORD"
     return create_app(plane, holder, settings.max_content_length, batch_strategy=strategy)
@@ -56,6 +66,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
         self._defaults = defaults
         self._readiness = Readiness(settings.processes)
         self._slot = 0
+        self._shared = Path(mkdtemp(prefix="model-")) if settings.model_data else None
         super().__init__()
 
     def load_config(self) -> None:
@@ -71,18 +82,23 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
             "control_socket_disable": True,
             "pre_fork": self._before_fork,
             "child_exit": self._after_exit,
+            "on_exit": self._clean,
         }.items():
             self.cfg.set(name, value)
 
     def load(self) -> WSGIApplication:
         """Makes the application; gunicorn calls this in each worker process."""
-        return _close_after_errors(make_app(self._settings, self._defaults, self._readiness, self._slot))
+        return _close_after_errors(make_app(self._settings, self._defaults, self._readiness, self._slot, self._shared))
 
     def _before_fork(self, _arbiter: Arbiter, worker: Worker) -> None:
         self._slot = self._readiness.assign(worker.age)
 
     def _after_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
         self._readiness.free(worker.age)
+
+    def _clean(self, _arbiter: Arbiter) -> None:
+        if self._shared:
+            shutil.rmtree(self._shared, ignore_errors=True)
 
 
 def _close_after_errors(app: WSGIApplication) -> WSGIApplication:
@@ -109,7 +125,10 @@ def main(settings: Settings) -> int:
     except UserError as error:
         log.error("%s", error)
         return 2
-    what = "many models" if settings.multi_model else str(settings.base / "model")
+    if settings.multi_model and settings.model_data:
+        log.error("MODEL_DATA_URL: expected none with SAGEMAKER_MULTI_MODEL, whose models come by requests.")
+        return 2
+    what = "many models" if settings.multi_model else str(settings.model_data or settings.base / "model")
     log.info("Serving %s on port %d with %d process(es).", what, settings.port, settings.processes)
     Server(settings, defaults).run()
     return 0

@@ -3,20 +3,22 @@
 import gc
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from knn_container import archive, artifact, official
-from knn_container.errors import ArtifactError, RequestError, UserError
+from knn_container.errors import ArtifactError, PlatformError, RequestError, UserError
 from knn_container.model import Model
 from knn_container.serving.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
 ARCHIVE = "model.tar.gz"
+_FETCH_AGAIN = 30  # seconds
 
 
 @contextmanager
@@ -84,12 +86,18 @@ class ModelHolder:
         self._model: Model | None = None
         self._reason = "the model is being loaded"
 
-    def load(self, folder: Path) -> None:
-        """Loads and warms the model; a failure is kept as the reason that `get` gives."""
+    def load(self, folder: Path, fetch: Callable[[], Path] | None = None) -> None:
+        """Loads and warms the model; a failure is kept as the reason that `get` gives.
+
+        Args:
+            folder: where the model is.
+            fetch: brings the model first, to a folder that it gives and that is used in place of `folder`. What it
+                cannot do for a reason of the machine's is tried again every 30 seconds.
+        """
         try:
-            with located(folder) as here:
+            with located(self._fetched(fetch) if fetch else folder) as here:
                 model, what = load_model(here)
-        except ArtifactError as error:
+        except (ArtifactError, UserError) as error:
             self._reason = str(error)
             log.error("The model cannot be served: %s", error)
         except Exception as error:
@@ -99,6 +107,19 @@ class ModelHolder:
             self._model = model
             self._readiness.mark(self._slot)
             log.info("Ready: %s, k=%d.", what, model.options.k)
+
+    def _fetched(self, fetch: Callable[[], Path]) -> Path:
+        self._reason = "the model is being fetched"
+        while True:
+            try:
+                folder = fetch()
+            except PlatformError as error:
+                self._reason = f"the model cannot be fetched yet: {error}"
+                log.error("The model is fetched again in %d seconds: %s", _FETCH_AGAIN, error)
+                time.sleep(_FETCH_AGAIN)
+            else:
+                self._reason = "the model is being loaded"
+                return folder
 
     def check_ready(self) -> None:
         """Checks that every server process has its model.
