@@ -1,0 +1,96 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from knn_container.errors import FormatError, ReadingStopped
+from knn_container.formats import csv, plain_numbers
+
+CELLS = st.one_of(
+    st.integers(-(2**70), 2**70).map(str),
+    st.floats(allow_nan=False).map(repr),
+    st.floats(-1e6, 1e6).map("{:.3f}".format),
+    st.sampled_from(
+        ["0", "-0", "-0.0", "+1", "01", "1.", ".5", "1e5", "1E-3", " 7", "8 ", "nan", "", '"1"', "[1", "]"]
+    ),
+)
+TEXTS = st.lists(st.lists(CELLS, min_size=1, max_size=4).map(",".join), max_size=8)
+
+
+def careful(text, width=None):
+    """What the parser of single lines makes of a text: its rows' bytes, or its complaint."""
+    try:
+        return [batch_bytes(batch) for batch in csv._read_lines(io.BytesIO(text), 3, width, "utf-8", 1)]
+    except FormatError as error:
+        return str(error)
+
+
+def fast(text, width=None):
+    try:
+        return [batch_bytes(batch) for batch in csv.read_batches(io.BytesIO(text), 3, width)]
+    except FormatError as error:
+        return str(error)
+
+
+def batch_bytes(batch):
+    return batch.labels.tobytes(), batch.features.tobytes()
+
+
+@settings(max_examples=500)
+@given(lines=TEXTS, end=st.sampled_from(["\n", "\r\n", "\r"]), last=st.booleans(), width=st.sampled_from([None, 1, 2]))
+@example(lines=["1,2", "1,-0"], end="\n", last=False, width=None)
+@example(lines=["1,2,3", "1", "1,2"], end="\n", last=True, width=None)
+def test_the_fast_parser_gives_what_the_careful_one_gives(lines, end, last, width):
+    text = (end.join(lines) + (end if last else "")).encode()
+    assert fast(text, width) == careful(text, width)
+
+
+@settings(max_examples=300)
+@given(lines=TEXTS, block=st.integers(1, 40))
+def test_wherever_blocks_are_cut_the_rows_are_the_same(lines, block):
+    text = "\n".join(lines).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_numbers, "BLOCK", block)
+        cut = list(plain_numbers.blocks(io.BytesIO(text)))
+        found = fast(text)
+    assert b"".join(cut) == text
+    assert all(part.endswith(b"\n") for part in cut[:-1])
+    expected = careful(text)
+    if isinstance(expected, str):
+        assert isinstance(found, str)  # another of several mistakes may come first
+    else:
+        assert [b"".join(part) for part in zip(*found, strict=True)] == [
+            b"".join(part) for part in zip(*expected, strict=True)
+        ]
+
+
+def test_plain_lines_are_parsed_together():
+    assert plain_numbers.decode(b"1,2.5\n-3,4e2\r\n".replace(b"\r\n", b"\n")).tolist() == [[1, 2.5], [-3, 400]]
+    assert plain_numbers.decode(b"1,2\r\n3,4\r\n").tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("text", [b"", b"\n", b"1,2\n3\n", b"1,2\n\n", b"1,[2]\n", b"1,nan\n", b"1,1e999\n", b"1,-0\n"])
+def test_what_is_not_plain_is_left_to_the_careful_parser(text):
+    assert plain_numbers.decode(text) is None
+
+
+class Stopping(io.BytesIO):
+    def read1(self, size=-1):
+        if piece := super().read1(size):
+            return piece
+        raise ReadingStopped
+
+
+@pytest.mark.parametrize(("text", "rows"), [(b"1,2\n3,4", 1), (b"1,2\r\n3", 1), (b"1", 0), (b"1,2\n3,4\n", 2)])
+def test_a_line_without_its_end_is_no_row_when_reading_stops(text, rows):
+    assert sum(len(batch) for batch in csv.read_batches(Stopping(text), 10, None)) == rows
+
+
+def test_rows_wider_than_a_block_are_read_whole():
+    row = b",".join(b"%d" % number for number in range(2_000_000)) + b"\n"
+    assert len(row) > 2 * plain_numbers.BLOCK
+    batches = list(csv.read_batches(io.BytesIO(row * 2), 10, None))
+    assert [batch.features.shape for batch in batches] == [(1, 1_999_999)] * 2
+    np.testing.assert_array_equal(batches[1].features[0], np.arange(1, 2_000_000))
