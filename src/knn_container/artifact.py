@@ -22,6 +22,7 @@ from knn_container.index import FLAT, padded
 from knn_container.metric import Metric
 from knn_container.model import LARGEST_K, Model, ModelOptions
 from knn_container.reduction import Reduction
+from knn_container.search import AUTO, ENGINES
 from knn_container.voting import Aggregation, Weights
 
 FORMAT = "knn-container"
@@ -39,8 +40,8 @@ class Manifest:
     """What `manifest.json` says beside the format and the files' checksums.
 
     Attributes:
-        options: how the model predicts; `k`, `predictor_type`, `nprobe`, `weights` and `aggregation` may be edited
-            after training.
+        options: how the model predicts; `k`, `predictor_type`, `nprobe`, `weights`, `aggregation` and
+            `search_engine` may be edited after training.
         index_type: the FAISS index.
         rows: rows in the index.
         zero_rows: under COSINE, the numbers of those without a direction, where the index cannot tell them.
@@ -80,6 +81,8 @@ class Manifest:
             raise ValueError(f"predictor_type is {document['predictor_type']!r}, expected classifier or regressor")
         if document["weights"] == Weights.DISTANCE and document["metric"] == Metric.INNER_PRODUCT:
             raise ValueError("weights is 'distance', and INNER_PRODUCT is no distance")
+        if document.get("search_engine", AUTO) not in (AUTO, *ENGINES):
+            raise ValueError(f"search_engine is {document['search_engine']!r}, expected {AUTO}, {', '.join(ENGINES)}")
         if document["k"] > LARGEST_K:
             raise ValueError(f"k is {document['k']}, expected at most {LARGEST_K}")
         reduction = Reduction(**document["reduction"]) if document["reduction"] else None
@@ -94,6 +97,7 @@ class Manifest:
             weights=Weights(document["weights"]),
             aggregation=Aggregation(document["aggregation"]),
             reduction=reduction,
+            search_engine=document.get("search_engine", AUTO),
         )
         others = {name: document[name] for name in cls.__dataclass_fields__ if name != "options"}
         return cls(options, **others)

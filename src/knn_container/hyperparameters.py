@@ -12,6 +12,8 @@ from knn_container.index import FLAT, INDEX_TYPES, IVF_PQ, IVF_RABITQ, IndexSpec
 from knn_container.metric import Metric
 from knn_container.model import LARGEST_K, ModelOptions
 from knn_container.reduction import FJLT, ROTATION, SIGN, Reduction
+from knn_container.search import ENGINES
+from knn_container.search.engines import KD_TREE
 from knn_container.voting import Aggregation, Weights
 
 AUTO = "auto"
@@ -118,6 +120,13 @@ TABLE: tuple[Hyperparameter, ...] = (
         "What a `regressor` makes of its neighbours' labels; `geometric_mean` takes positive labels.",
         default=Aggregation.MEAN.value,
     ),
+    _choice(
+        "search_engine",
+        (AUTO, *ENGINES),
+        "How `faiss.Flat` searches: row by row, by matrix products, by a k-d tree (not for `INNER_PRODUCT`), or "
+        "`auto`, by what is fastest; the answers are the same.",
+        default=AUTO,
+    ),
     _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", high=10**7, default=5000),
     _number("seed", "Seed of the sample, the projection and k-means.", low=0, high=2**31 - 1, default=0),
 )
@@ -140,6 +149,7 @@ class Hyperparameters:
     nprobe: int
     weights: Weights
     aggregation: Aggregation
+    search_engine: str
     mini_batch_size: int
     seed: int
 
@@ -181,6 +191,7 @@ class Hyperparameters:
             weights=self.weights,
             aggregation=self.aggregation,
             reduction=self.reduction(width),
+            search_engine=self.search_engine,
         )
 
 
@@ -212,6 +223,7 @@ def parse(given: Mapping[str, Any]) -> Hyperparameters:
         nprobe=values["nprobe"] if "nprobe" in given else values["_faiss_index_nprobe"] or values["nprobe"],
         weights=Weights(values["weights"]),
         aggregation=Aggregation(values["aggregation"]),
+        search_engine=values["search_engine"],
         mini_batch_size=values["mini_batch_size"],
         seed=values["seed"],
     )
@@ -277,4 +289,8 @@ def _contradictions(values: Mapping[str, Any], given: Mapping[str, Any]) -> list
         mistakes.append(_TARGET_TOO_LARGE)
     if values["weights"] == Weights.DISTANCE and values["index_metric"] == Metric.INNER_PRODUCT:
         mistakes.append("Hyperparameter weights: distance cannot be used with INNER_PRODUCT, which is no distance.")
+    if values["search_engine"] != AUTO and values["index_type"] != FLAT:
+        mistakes.append(f"Hyperparameter 'search_engine' should only be set when 'index_type' = '{FLAT}'.")
+    if values["search_engine"] == KD_TREE and values["index_metric"] == Metric.INNER_PRODUCT:
+        mistakes.append("Hyperparameter search_engine: kd_tree cannot be used with INNER_PRODUCT.")
     return mistakes

@@ -9,7 +9,7 @@ import numpy as np
 from knn_container.batch import Features, Float64Array, IdArray, LabelArray
 from knn_container.metric import Metric
 from knn_container.reduction import Reduction, project_for
-from knn_container.search import Neighbours, search_for
+from knn_container.search import AUTO, Neighbours, search_for
 from knn_container.voting import Aggregation, FloatArray, MajorityVote, Weights, answer_type, vote_for, weigh
 
 LARGEST_K = 1024  # as in the built-in algorithm
@@ -28,6 +28,7 @@ class ModelOptions:
         weights: how much a neighbour counts.
         aggregation: what a regressor makes of its neighbours' labels.
         reduction: how rows are projected; None leaves them as they are.
+        search_engine: of a flat index; no answer depends on it.
     """
 
     dimension: int
@@ -38,6 +39,7 @@ class ModelOptions:
     weights: Weights
     aggregation: Aggregation
     reduction: Reduction | None
+    search_engine: str = AUTO
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Model:
         self.answer_type = answer_type(labels)
         self.ids = ids
         self._project = project_for(options.reduction, options.dimension, index.d)
-        self._search = search_for(index, options.metric, options.nprobe, zero_rows)
+        self._search = search_for(index, options.metric, options.nprobe, zero_rows, engine=options.search_engine)
         self.vote = vote_for(options.predictor_type, options.aggregation, labels)
 
     @property
@@ -119,3 +121,7 @@ class Model:
         """Searches for one row and for a batch, so that no request pays for what is set up on first use."""
         for rows in (1, 32):
             self.predict(np.zeros((rows, self.options.dimension), np.float32))
+
+    def speed_up(self, room: int) -> None:
+        """Begins to build, in the background, what makes the same answers faster, in at most `room` bytes."""
+        self._search.speed_up(room)

@@ -1,5 +1,6 @@
 """`ExactSearch` against brute force, over data on which float32 arithmetic goes wrong."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import faiss
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knn_container.metric import Metric
-from knn_container.search import ExactSearch
+from knn_container.search.engines import ENGINES, KD_TREE, Flat
+from knn_container.search.exact import AUTO, ExactSearch
 
 
 def _heavy_row(rng, n, d):
@@ -48,10 +50,10 @@ def make_rows(kind: str, rng: np.random.Generator, n: int, d: int):
     return KINDS[kind](rng, n, d).astype(np.float32)
 
 
-def search_in(rows, metric: Metric) -> ExactSearch:
+def search_in(rows, metric: Metric, engine: str = AUTO) -> ExactSearch:
     index = faiss.IndexFlat(rows.shape[1], faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
     index.add(rows)
-    return ExactSearch(index, metric)
+    return ExactSearch(index, metric, engine)
 
 
 def assert_same(found, expected):
@@ -76,6 +78,67 @@ def test_exact_search_equals_brute_force(*, brute_force, kind, metric, seed, n, 
     strangers = make_rows(kind, rng, asked, d)
     queries = np.concatenate([strangers, rows[rng.integers(0, n, asked)], np.zeros((1, d), np.float32)])
     assert_same(search_in(rows, metric)(queries, k), brute_force(metric, rows, queries, k))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("metric", Metric)
+@settings(max_examples=5)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(200, 3000),
+    d=st.integers(1, 60),
+    k=st.integers(1, 40),
+    asked=st.integers(1, 16),
+)
+def test_every_engine_gives_the_same_answers(*, brute_force, kind, engine, metric, seed, n, d, k, asked):
+    rng = np.random.default_rng(seed)
+    rows = make_rows(kind, rng, n, d)
+    queries = np.concatenate([make_rows(kind, rng, asked, d), rows[:asked], np.zeros((1, d), np.float32)])
+    assert_same(search_in(rows, metric, engine)(queries, k), brute_force(metric, rows, queries, k))
+
+
+def _few_directions(rng, n, d=30):
+    """Rows of `d` columns in a space of 3 dimensions."""
+    return (rng.normal(size=(n, 3)) @ rng.normal(size=(3, d))).astype(np.float32)
+
+
+def _engines_in_use(search):
+    return {engine.name for _, engine in search._plan}
+
+
+@pytest.mark.parametrize("metric", [Metric.L2, Metric.COSINE])
+def test_a_tree_is_built_in_the_background_where_it_pays(metric, brute_force):
+    rng = np.random.default_rng(0)
+    rows = _few_directions(rng, 60_020)
+    rows, queries = rows[:60_000], rows[60_000:]
+    search = search_in(rows, metric)
+    before = search(queries, 10)
+    search.speed_up(10**9)
+    deadline = time.monotonic() + 60
+    while KD_TREE not in _engines_in_use(search):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert_same(search(queries, 10), (before.rows, before.values))
+    assert_same(search(queries[:1], 10), (before.rows[:1], before.values[:1]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "metric", "engine", "room"),
+    [
+        ("uniform", Metric.L2, AUTO, 10**9),  # it does not pay
+        ("few directions", Metric.L2, AUTO, 1000),  # there is no memory for it
+        ("few directions", Metric.INNER_PRODUCT, AUTO, 10**9),  # it knows no such distance
+        ("few directions", Metric.L2, "scan", 10**9),  # another was asked for
+    ],
+)
+def test_no_tree_is_built_where_it_cannot_pay_or_is_not_wanted(monkeypatch, rows, metric, engine, room):
+    rng = np.random.default_rng(0)
+    table = rng.random((20_000, 100), np.float32) if rows == "uniform" else _few_directions(rng, 20_000)
+    search = search_in(table, metric, engine)
+    monkeypatch.setattr(ExactSearch, "_grow_tree", lambda self: pytest.fail("a tree is built"))
+    search.speed_up(room)
+    assert KD_TREE not in _engines_in_use(search)
 
 
 @pytest.mark.parametrize("metric", Metric)
@@ -160,11 +223,11 @@ def _rows_one_ulp_apart():
     return rows, np.zeros((4, 64), np.float32)
 
 
-def _always(self, queries, worst, last, **_):
+def _always(self, queries, worst, last):
     return np.full(len(queries), np.inf)
 
 
-def _as_if_faiss_did_not_round(self, queries, worst, last, **_):
+def _as_if_faiss_did_not_round(self, queries, worst, last):
     return last
 
 
@@ -181,7 +244,7 @@ def test_brute_force_finds_fault_with_a_certificate_that_is_too_weak(monkeypatch
     expected = brute_force("L2", rows, queries, 10)
     assert_same(search_in(rows, Metric.L2)(queries, 10), expected)
 
-    monkeypatch.setattr(ExactSearch, "_limit", certify)
+    monkeypatch.setattr(Flat, "limit", certify)
     weakened = search_in(rows, Metric.L2)
     with pytest.raises(AssertionError):
         assert_same(weakened(queries, 10), expected)

@@ -50,7 +50,7 @@ def make_app(
         memory.return_large_blocks()
         budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
         return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length)
-    holder = ModelHolder(readiness, slot)
+    holder = ModelHolder(readiness, slot, partial(memory.room, settings.processes))
     fetching = partial(fetch, settings.model_data, shared) if settings.model_data and shared else None
     threading.Thread(target=holder.load, args=(settings.base / "model", fetching), daemon=True).start()
     # SageMaker's documentation and its local mode spell the strategy differently, and a platform's true likewise.

@@ -78,9 +78,11 @@ class ModelHolder:
     Args:
         readiness: of all server processes.
         slot: this one's.
+        room: tells how many bytes the model may take for what only makes it faster.
     """
 
-    def __init__(self, readiness: Readiness | None = None, slot: int = 0) -> None:
+    def __init__(self, readiness: Readiness | None = None, slot: int = 0, room: Callable[[], int] = lambda: 0) -> None:
+        self._room = room
         self._readiness = readiness or Readiness(1)
         self._slot = slot
         self._model: Model | None = None
@@ -107,6 +109,7 @@ class ModelHolder:
             self._model = model
             self._readiness.mark(self._slot)
             log.info("Ready: %s, k=%d.", what, model.options.k)
+            model.speed_up(self._room())
 
     def _fetched(self, fetch: Callable[[], Path]) -> Path:
         self._reason = "the model is being fetched"

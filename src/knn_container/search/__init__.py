@@ -1,0 +1,34 @@
+"""Searches an index: an engine proposes candidates, `metric` orders them.
+
+FAISS computes in float32, where rows can change places. Each search therefore fetches more candidates than are asked
+for, computes their values anew by the arithmetic of `metric`, and answers from these.
+"""
+
+from collections.abc import Sequence
+
+import faiss
+
+from knn_container.metric import Metric
+from knn_container.search.candidates import CandidateSearch
+from knn_container.search.engines import ENGINES
+from knn_container.search.exact import AUTO, ExactSearch
+from knn_container.search.neighbours import Neighbours, Search
+
+__all__ = ["AUTO", "ENGINES", "Neighbours", "Search", "search_for"]
+
+
+def search_for(
+    index: faiss.Index, metric: Metric, nprobe: int, zero_rows: Sequence[int] = (), *, engine: str = AUTO
+) -> Search:
+    """Makes the search that fits an index.
+
+    Args:
+        index: as `index.build` makes it.
+        metric: what it was built for.
+        nprobe: inverted lists that a query looks into.
+        zero_rows: under COSINE, the numbers of rows without a direction, where the index cannot tell them.
+        engine: of a flat index's search: one of `ENGINES`, or `auto`.
+    """
+    if isinstance(index, faiss.IndexFlat):
+        return ExactSearch(index, metric, engine)
+    return CandidateSearch(index, metric, nprobe, zero_rows)

@@ -1,0 +1,65 @@
+"""What every search answers, and how it cuts its work into blocks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import faiss
+
+from knn_container.batch import Float32Array, Int64Array
+
+SPARE = 16  # candidates beyond k: of a few hundred thousand rows of real tables, they hold all that rounding mixes up
+_BLOCK = 1 << 20  # numbers that one step computes in float64: 8 MiB
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The answer to n queries.
+
+    Attributes:
+        rows: (n, k) int64 row numbers, nearest first; -1 where there is no further neighbour, always last.
+        values: (n, k) float32, what `metric` says of them; meaningless beside a -1.
+    """
+
+    rows: Int64Array
+    values: Float32Array
+
+
+class Search(Protocol):
+    """Finds neighbours; safe to call from several threads at once."""
+
+    def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:
+        """Finds the k nearest rows of each of (n, d) finite queries.
+
+        Args:
+            queries: in the dimension of the index.
+            k: how many.
+            nprobe: inverted lists to look into, in place of the model's; nothing to an index without them.
+        """
+
+    def speed_up(self, room: int) -> None:
+        """Begins to build, in the background, what makes the same answers faster, if there is such a thing.
+
+        Args:
+            room: bytes of memory that it may take.
+        """
+
+
+def direct_scan() -> faiss.SearchParameters:
+    """Parameters under which FAISS compares row by row, whatever the number of queries.
+
+    For many queries FAISS multiplies matrices instead, and |x|² + |y|² - 2xy loses its digits on data far from the
+    origin; with a selector of rows it never does.
+    """
+    return faiss.SearchParameters(sel=faiss.IDSelectorAll())
+
+
+def slices(rows: Float32Array, times: int = 1) -> Iterator[Float32Array]:
+    """Cuts rows into blocks, each of which will be compared with `times` queries."""
+    return (rows[part] for part in parts(len(rows), rows.shape[1] * times))
+
+
+def parts(count: int, numbers_each: int) -> Iterator[slice]:
+    """Cuts `count` things into slices of at most `_BLOCK` numbers."""
+    step = max(1, _BLOCK // max(1, numbers_each))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
