@@ -1,10 +1,15 @@
-"""Fills the README between `<!-- begin NAME -->` and `<!-- end NAME -->`; run by scripts/generate-readme."""
+"""Fills the README between `<!-- begin NAME -->` and `<!-- end NAME -->`, and docs/sagemaker.md with dry runs.
+
+Run by scripts/generate-readme.
+"""
 
 import argparse
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import generate_dry_runs
 
 from knn_container import hyperparameters, settings
 
@@ -63,14 +68,17 @@ def main() -> int:
     parser = argparse.ArgumentParser("scripts/generate-readme")
     parser.add_argument("--check", action="store_true", help="writes nothing; fails where the tables differ")
     check = parser.parse_args().check
-    text = README.read_text()
-    if (wanted := generate(text)) == text:
-        return 0
-    if check:
-        print("README.md differs from the program's tables: run scripts/generate-readme.", file=sys.stderr)
-        return 1
-    README.write_text(wanted)
-    return 0
+    status = 0
+    for document, wanted in {README: generate, generate_dry_runs.DOCUMENT: generate_dry_runs.generate}.items():
+        text = document.read_text()
+        if (right := wanted(text)) == text:
+            continue
+        if check:
+            print(f"{document.name} differs from the program: run scripts/generate-readme.", file=sys.stderr)
+            status = 1
+        else:
+            document.write_text(right)
+    return status
 
 
 if __name__ == "__main__":
