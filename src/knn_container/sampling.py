@@ -212,7 +212,7 @@ class BottomK:
         for array in (self._features, self._labels, self._keys, self._file_of, self._number, self._uids):
             array[holes] = array[staying]
         self._held = kept
-        self._limit = self._keys[:kept].max()
+        self._limit = self._keys[:kept].max(initial=0)
 
     def summary(self) -> Summary:
         """What has been read and kept."""

@@ -44,10 +44,10 @@ def start_training():
     """Starts `train` and gives the process, whose output is text line by line."""
     with contextlib.ExitStack() as stack:
 
-        def start(base):
+        def start(base, **variables):
             process = subprocess.Popen(
                 [BIN / "train"],
-                env=_environment(base, {}),
+                env=_environment(base, variables),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

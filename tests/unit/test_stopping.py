@@ -134,6 +134,16 @@ def test_waiting_for_a_pipe_that_is_not_there_ends_with_the_signal(stop, tmp_pat
     assert time.monotonic() - began < 5
 
 
+def test_files_that_can_be_looked_into_no_more_are_listed_all_the_same(stop, tmp_path):
+    (tmp_path / "rows").write_bytes(CSV)
+    channel = open_channel("train", {"ContentType": "text/csv"}, tmp_path, stop.open)
+    (marked,) = channel.files(marked=True)
+    terminate()
+    (unmarked,) = channel.files(marked=True)
+    assert (marked.path, marked.size) == (unmarked.path, unmarked.size) == ("rows", len(CSV))
+    assert (len(marked.mark), unmarked.mark) == (32, "")
+
+
 def test_the_job_has_100_seconds_from_the_first_signal(stop):
     terminate()
     left, _ = signal.getitimer(signal.ITIMER_REAL)
@@ -160,3 +170,22 @@ def test_a_signal_between_two_reads_interrupts_no_work(stop, tmp_path):
         given += sum(map(len, batches))
     # The file is shorter than what is read at once, so all of its rows had been read when the signal came.
     assert given == 12
+
+
+def test_a_failure_elsewhere_ends_what_the_main_thread_waits_for(stop):
+    failure = PlatformError("The host algo-2 was lost")
+    threading.Timer(0.05, stop.fail, [failure]).start()
+    with pytest.raises(PlatformError) as caught:
+        threading.Event().wait(10)
+    assert caught.value is failure
+    assert stop.requested
+
+
+def test_a_second_failure_interrupts_nothing(stop):
+    first, done = PlatformError("The host algo-2 was lost"), []
+    with pytest.raises(PlatformError) as caught:
+        stop.fail(first)
+    stop.fail(PlatformError("The host algo-3 was lost"))
+    done.append("the hosts left have been told")
+    assert caught.value is first
+    assert done

@@ -68,7 +68,7 @@ def _next_batch(frames: Frames, batch_size: int, first_row: int, width: int | No
 def _decode_dense(table: NDArray[np.uint8] | None, first_row: int, width: int | None) -> Batch | None:
     """Decodes records of one plain layout; None where they are not, or where one is wrong and must be named."""
     decoded = None if table is None else dense_records.decode(table)
-    if decoded is None or decoded[0].shape[1] != (width or decoded[0].shape[1]) or decoded[1].shape[1] != 1:
+    if decoded is None or decoded[0].shape[1] != (width or decoded[0].shape[1] or None) or decoded[1].shape[1] != 1:
         return None
     features, labels = decoded
     check_labels(labels[:, 0], first_row)

@@ -6,7 +6,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from io import BufferedReader, BytesIO, FileIO
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from knn_container.batch import Batch
-from knn_container.errors import FormatError, UserError
+from knn_container.errors import FormatError, ReadingStopped, UserError
 from knn_container.formats import csv, framing, mediatype, recordio
 from knn_container.formats.mediatype import MediaType
 from knn_container.training.readahead import ReadAhead
@@ -59,7 +59,7 @@ class Source(Protocol):
         """The files that there are, in bytewise order of their paths; `marked` asks for their marks."""
 
     def open(self, path: str) -> BufferedReader:
-        """Opens one of them."""
+        """Opens one of them; it is read ahead while its rows are made."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,18 @@ class Folder:
         return File(path, size, self._ends(path, size) if marked else "")
 
     def _ends(self, path: str, size: int) -> str:
-        """A hash of a file's first and last bytes."""
-        with self.open_file(self.folder / path) as file:
+        """A hash of a file's first and last bytes; empty where reading is to stop, and nobody will read the file."""
+        with suppress(ReadingStopped), self.open_file(self.folder / path) as file:
             digest = blake2b(file.read(_END), digest_size=16)
             if size > _END:
                 file.seek(max(_END, size - _END))
                 digest.update(file.read(_END))
-        return digest.hexdigest()
+            return digest.hexdigest()
+        return ""
 
     def open(self, path: str) -> BufferedReader:
         """Opens one of them."""
-        return self.open_file(self.folder / path)
+        return _ahead(self.open_file(self.folder / path))
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Pipe:
             log.info("Waiting for the pipe %s...", pipe)
         while True:
             try:
-                return self.open_file(pipe)
+                return _ahead(self.open_file(pipe))
             except FileNotFoundError:
                 time.sleep(_PIPE_WAIT)
 
@@ -151,6 +152,7 @@ class Channel:
         number_bytes: what one number of a row takes at most.
         distribution: `FullyReplicated` where every host sees the same files, `ShardedByS3Key` where each has its own;
             None where nobody has said.
+        readers: files that are best read side by side at least, however few CPUs there are.
     """
 
     name: str
@@ -158,6 +160,7 @@ class Channel:
     decode: Decode
     number_bytes: int
     distribution: str | None = None
+    readers: int = 1
 
     @property
     def is_pipe(self) -> bool:
@@ -179,10 +182,7 @@ class Channel:
         Raises:
             UserError: names the file and the row that cannot be read.
         """
-        with (
-            _located(self.name, path),
-            BufferedReader(ReadAhead(self.source.open(path)), _BUFFER) as stream,
-        ):
+        with _located(self.name, path), self.source.open(path) as stream:
             yield from self.decode(stream if self.is_pipe else _unpacked(stream), batch_size, width)
 
 
@@ -197,8 +197,12 @@ def _located(channel: str, file: str) -> Iterator[None]:
         raise UserError(f"Channel {channel!r}, file {file!r}: expected a whole gzip file: {error}.") from error
 
 
-def _unpacked(stream: "BufferedReader[ReadAhead]") -> BinaryIO:
+def _unpacked(stream: BufferedReader) -> BinaryIO:
     return cast(BinaryIO, gzip.open(stream, "rb")) if stream.peek(2).startswith(_GZIP) else stream
+
+
+def _ahead(stream: BufferedReader) -> BufferedReader:
+    return BufferedReader(ReadAhead(stream), _BUFFER)
 
 
 def _open(path: Path) -> BufferedReader:

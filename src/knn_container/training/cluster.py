@@ -20,7 +20,7 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 from distributed.utils import LoopRunner
 
-from knn_container.errors import PlatformError, ReadingStopped, TrainingError, UserError
+from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
 from knn_container.training.failures import classify, on_host
 from knn_container.training.host import Host
 from knn_container.training.hosts import Result
@@ -59,6 +59,7 @@ class Cluster:
         self._host = host
         self._loop = loop
         self._watch = _Watch(host)
+        self._calls = 0
         self._client: Client
         self._parts: list[Client | Worker | Scheduler] = []
 
@@ -76,10 +77,7 @@ class Cluster:
         deadline = time.monotonic() + seconds
         address = _own_address(self._host, deadline, seconds)
         security, protocol = _security()
-        try:
-            scheduler: Scheduler = self._loop.run(self._start(address, security, protocol))
-        except OSError as error:
-            raise PlatformError(f"Dask's scheduler cannot listen at {address}, port {_PORT}: {error}.") from error
+        scheduler: Scheduler = self._loop.run(self._start(address, security, protocol))
         self._client = Client(
             scheduler.address, loop=self._loop.tornado, security=security, set_as_default=False, timeout=_LOST
         )
@@ -92,16 +90,17 @@ class Cluster:
     async def _start(self, address: str, security: Security, protocol: str) -> Scheduler:
         scheduler = Scheduler(host=address, port=_PORT, protocol=protocol, security=security, dashboard=False)
         scheduler.add_plugin(self._watch)
-        await scheduler
+        await _begin(scheduler, f"{address}:{_PORT}")
         self._parts.append(scheduler)
         scheduler.http_server.stop()
-        self._parts.insert(0, await _start_worker(self._host, scheduler.address, address, security, _LOST))
+        self._parts.insert(0, await _start_worker(_Here(self._host), scheduler.address, address, security, _LOST))
         return scheduler
 
     def each(self, work: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]]) -> dict[str, Result]:
         """As `Hosts.each`."""
+        self._calls += 1
         futures = {
-            name: self._client.submit(_do, work, *given, workers=[self._watch.address(name)], pure=False)
+            name: self._client.submit(_do, self._calls, work, *given, workers=[self._watch.address(name)], pure=False)
             for name, given in arguments.items()
         }
         try:
@@ -109,7 +108,9 @@ class Cluster:
         except TrainingError:
             raise
         except Exception as error:
-            raise self._watch.lost() or error from error
+            if lost := self._watch.lost():
+                raise lost from error
+            raise
         return results
 
     def broadcast(self, work: Callable[..., object], names: Sequence[str], *arguments: Any) -> None:
@@ -164,39 +165,48 @@ def follow(host: Host, seconds: float) -> None:
         TrainingError: what ended the job, on whatever host.
     """
     _configure()
-    loop, leader = _Loop(), host.task.hosts[0]
+    loop, leader, here = _Loop(), host.task.hosts[0], _Here(host)
     deadline = time.monotonic() + seconds
     address = _own_address(host, deadline, seconds)
     security, protocol = _security()
     log.info("Waiting for the host %s, which leads...", leader)
-    starting = loop.start(_start_worker(host, f"{protocol}://{leader}:{_PORT}", address, security, seconds))
+    starting = loop.start(_start_worker(here, f"{protocol}://{leader}:{_PORT}", address, security, seconds))
     while not starting.done():
-        _wait(host, deadline, seconds, [leader])
+        try:
+            _wait(host, deadline, seconds, [leader])
+        except TrainingError:
+            if not starting.done():  # else this host is at work already, and has rows to give
+                raise
     worker: Worker = starting.result()
     try:
-        _attend(worker, loop, leader)
+        _attend(worker, here, loop, leader)
     finally:
         host.stop.request()  # what this host may still read is of no use
         with suppress(Exception):
             loop.run(worker.close(timeout=1, executor_wait=False), _GOODBYE)
 
 
-def _attend(worker: Worker, loop: "_Loop", leader: str) -> None:
+def _attend(worker: Worker, here: "_Here", loop: "_Loop", leader: str) -> None:
     """Waits until the leading host says that the job is over, or is lost."""
-    here: _Here = worker.plugins[_PLUGIN]  # type: ignore[assignment]
-    lost = PlatformError(f"The host {leader}, which leads the job, was lost: {_CAUSES}")
     looked = time.monotonic()
     while not here.over.wait(_LOOK):
-        if worker.status in (Status.closing, Status.closed, Status.failed):
-            raise lost
-        if time.monotonic() - looked > _PULSE:
-            try:
-                loop.run(worker.scheduler.identity(), _LOST)
-            except Exception as error:
-                raise lost from error
+        lives = worker.status not in (Status.closing, Status.closed, Status.failed)
+        if lives and time.monotonic() - looked > _PULSE:
+            lives = _answers(worker, loop)
             looked = time.monotonic()
+        if not (lives or here.over.is_set()):  # a leader says that the job is over before it goes
+            raise PlatformError(f"The host {leader}, which leads the job, was lost: {_CAUSES}")
     if here.failure:
         raise here.failure
+
+
+def _answers(worker: Worker, loop: "_Loop") -> bool:
+    """Whether the leading host does."""
+    try:
+        loop.run(worker.scheduler.identity(), _LOST)
+    except Exception:
+        return False
+    return True
 
 
 class _Loop:
@@ -228,6 +238,7 @@ class _Here(WorkerPlugin):
         self.host = host
         self.failure: TrainingError | None = None
         self.over = threading.Event()
+        self.calls = 0  # the last one's number
 
 
 class _Watch(SchedulerPlugin):
@@ -245,7 +256,8 @@ class _Watch(SchedulerPlugin):
         return next(address for address, it in self.names.items() if it == name)
 
     def present(self, besides: str) -> list[str]:
-        return [address for address, name in self.names.items() if name != besides and name not in self._lost]
+        joined = list(self.names.items())  # Dask's thread changes them
+        return [address for address, name in joined if name != besides and name not in self._lost]
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         self.names[worker] = str(scheduler.workers[worker].name)
@@ -260,6 +272,7 @@ class _Watch(SchedulerPlugin):
     def guard(self) -> None:
         """From now on a host that is lost ends the job."""
         self._guarding = True
+        self._lost += sorted(set(self._host.task.hosts) - set(self.names.values()))
         if failure := self.lost():
             raise failure
 
@@ -273,13 +286,19 @@ class _Watch(SchedulerPlugin):
         return PlatformError(f"The host {', '.join(self._lost)} was lost: {_CAUSES}")
 
 
-def _do(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Runs in a worker."""
+def _do(call: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs in a worker, once: Dask does again what it has lost the result of, and a host would count rows twice."""
     here: _Here = get_worker().plugins[_PLUGIN]  # type: ignore[assignment]
     try:
+        if call <= here.calls:
+            raise PlatformError("What it had done could not be fetched from it.")
+        here.calls = call
         return work(here.host, *arguments)
     except Exception as error:
-        raise on_host(here.host.name, error) from None
+        failure = on_host(here.host.name, error)
+        if isinstance(failure, AlgorithmError):  # its traceback does not travel
+            log.exception("%s", failure)
+        raise failure from None
 
 
 def _end(failure: TrainingError | None, dask_worker: Worker) -> None:
@@ -289,20 +308,32 @@ def _end(failure: TrainingError | None, dask_worker: Worker) -> None:
     here.over.set()
 
 
-async def _start_worker(host: Host, scheduler: str, address: str, security: Security, seconds: float) -> Worker:
-    worker: Worker = await Worker(
+async def _start_worker(here: _Here, scheduler: str, address: str, security: Security, seconds: float) -> Worker:
+    worker = Worker(
         scheduler,
-        name=host.name,
+        name=here.host.name,
         host=address,
         nthreads=1,
         memory_limit=0,
         security=security,
         dashboard=False,
-        plugins=(_Here(host),),
+        plugins=(here,),
         death_timeout=seconds,
     )
+    await _begin(worker, address)
     worker.http_server.stop()
     return worker
+
+
+async def _begin(part: Worker | Scheduler, address: str) -> None:
+    """Starts a part of Dask, which by itself does not say why it cannot."""
+    try:
+        await part
+    except RuntimeError as error:
+        if isinstance(error.__cause__, OSError):
+            what = type(part).__name__.lower()
+            raise PlatformError(f"Dask's {what} cannot start at {address}: {error.__cause__}.") from error
+        raise
 
 
 async def _close(part: Client | Worker | Scheduler) -> None:
@@ -315,12 +346,13 @@ async def _close(part: Client | Worker | Scheduler) -> None:
 
 
 def _configure() -> None:
+    """Sets Dask up; what it logs, tracebacks of all that ends among it, comes only where everything is asked for."""
     dask.config.set(_SETTINGS)
     for name in ("distributed", "bokeh", "tornado"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.NOTSET if log.isEnabledFor(logging.DEBUG) else logging.CRITICAL)
 
 
 def _security() -> tuple[Security, str]:
@@ -350,7 +382,8 @@ def _wait(host: Host, deadline: float, seconds: float, missing: Sequence[str]) -
     except ReadingStopped:
         raise UserError("SIGTERM came before the first row was read.") from None
     if time.monotonic() > deadline:
+        absent = "finds no address by its own name" if missing == [host.name] else f"did not join host {host.name}"
         raise PlatformError(
             f"Waited {seconds:.0f} seconds (SAGEMAKER_STARTUP_TIMEOUT) for the host {', '.join(missing)}, which "
-            f"did not join host {host.name}. See its log; hosts must reach each other on all TCP ports by their names."
+            f"{absent}. See its log; hosts must reach each other on all TCP ports by their names."
         )

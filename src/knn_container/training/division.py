@@ -57,7 +57,7 @@ def divide(channel: Channel, found: Mapping[str, Sequence[File]]) -> dict[str, l
     for file, seeing, alone in sorted(_copies(channel, found), key=lambda it: -(it[0].size or 0)):
         reader = min(seeing, key=lambda host: (loads[host], host))
         loads[reader] += file.size or 0
-        place = file.path if alone else f"{file.path}@{hosts.index(reader)}"
+        place = file.path if alone else f"{file.path}\0{hosts.index(reader):06}"  # no path has a NUL
         taken[reader].append(Piece(file.path, file.size or 0, place))
     return {
         host: sorted(pieces, key=lambda it: it.path.encode("utf-8", "surrogateescape"))
@@ -94,7 +94,7 @@ def _divide_pipes(channel: Channel, found: Mapping[str, Sequence[File]]) -> dict
     match channel.distribution:
         case "ShardedByS3Key":
             return {
-                host: [Piece(file.path, 0, f"{rank}/{file.path}") for file in found[host]]
+                host: [Piece(file.path, 0, f"{rank:06}/{file.path}") for file in found[host]]
                 for rank, host in enumerate(sorted(found))
             }
         case "FullyReplicated":

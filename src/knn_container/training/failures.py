@@ -12,7 +12,7 @@ def classify(error: BaseException) -> TrainingError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return PlatformError(f"The disk is full: {error}. Give the job a larger volume.")
     if isinstance(error, OSError):
-        return PlatformError(str(error))
+        return PlatformError(str(error) or type(error).__name__)
     if isinstance(error, MemoryError):
         return PlatformError(f"Out of memory: {error}. Use a larger machine or lower sample_size.")
     return AlgorithmError(f"{type(error).__name__}: {error}")

@@ -54,6 +54,10 @@ class Host:
         """Whether this host builds the index."""
         return self.name == self.task.hosts[0]
 
+    def stopped(self) -> bool:
+        """Whether SIGTERM has come to this host."""
+        return self.stop.requested
+
     def list_files(self, channel: str, marked: bool) -> list[File]:
         """The files of a channel that this host sees."""
         return self.task.channels[channel].files(marked=marked)
@@ -74,7 +78,8 @@ class Host:
         given, channel = self.task.hyperparameters, self.task.channels["train"]
         size = size if self.leads else sum(piece.size for piece in pieces)
         started, batches, tick, width = time.perf_counter(), 0, Every(5), None
-        for piece, start, batch in read(channel, pieces, given.mini_batch_size, given.feature_dim, cpu.budget()):
+        readers = max(cpu.budget(), channel.readers)
+        for piece, start, batch in read(channel, pieces, given.mini_batch_size, given.feature_dim, readers):
             if width is None:
                 self.telemetry.records("init_train_data_iter", len(batch), 1)
                 width = batch.features.shape[1]
@@ -144,6 +149,7 @@ class Host:
             UserError: names the file and the row that cannot be read.
         """
         model = self.model or self._load()
+        model.speed_up(memory.room())
         given, channel = self.task.hyperparameters, self.task.channels["test"]
         evaluation = Evaluation(model.options.predictor_type, seed)
         started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)

@@ -8,7 +8,10 @@ from typing import Any
 from knn_container import artifact, hyperparameters
 from knn_container.errors import TrainingError, UserError
 from knn_container.hyperparameters import Hyperparameters
+from knn_container.s3.transfer import Output
 from knn_container.training.channels import Channel, open_channel
+from knn_container.training.objects import Store
+from knn_container.training.publishing import Destination
 from knn_container.training.stopping import Stopper
 
 _FAILURE_LENGTH = 1023  # SageMaker shows the first 1,024 characters
@@ -24,6 +27,7 @@ class Job:
         hyperparameters: checked.
         given: the hyperparameters as they came.
         channels: `train`, which is sampled, and maybe `test`, which is scored.
+        destination: in S3, of the results; None where they stay on the disk.
     """
 
     host: str
@@ -31,6 +35,7 @@ class Job:
     hyperparameters: Hyperparameters
     given: dict[str, str]
     channels: dict[str, Channel]
+    destination: Destination | None
 
 
 @dataclass(frozen=True)
@@ -65,20 +70,26 @@ class Folders:
         return self.base / "output" / "data"
 
     @property
+    def report_archive(self) -> Path:
+        """The report, packed for S3."""
+        return self.base / "output" / "output.tar.gz"
+
+    @property
     def failure(self) -> Path:
         """Why the job failed."""
         return self.base / "output" / "failure"
 
 
-def read(folders: Folders, stop: Stopper) -> Job:
-    """Reads `hyperparameters.json`, `inputdataconfig.json` and `resourceconfig.json`.
+def read(folders: Folders, stop: Stopper, *, publish: bool) -> Job:
+    """Reads `hyperparameters.json`, `inputdataconfig.json`, `resourceconfig.json` and `outputdataconfig.json`.
 
-    The latter two may be missing, as where a person runs the container: the channels are then the folders below
+    All but the first may be missing, as where a person runs the container: the channels are then the folders below
     `input/data`.
 
     Args:
         folders: where the job is.
         stop: ends the reading of the channels early.
+        publish: whether the job uploads its results itself, if it is told where to.
 
     Raises:
         UserError: names every mistake in the hyperparameters, or the channel that is missing or cannot be read.
@@ -96,17 +107,36 @@ def read(folders: Folders, stop: Stopper) -> Job:
         if entry is not None and not isinstance(entry, dict):
             raise UserError(f"inputdataconfig.json: expected an object for the channel {name!r}, {entry!r} came.")
     host, hosts = _read_hosts(folders)
+    store = Store(stop, hosts.index(host), len(hosts))
     return Job(
         host=host,
         hosts=hosts,
         hyperparameters=checked,
         given={name: str(value) for name, value in sorted(given.items())},
         channels={
-            name: open_channel(name, channels[name] or {}, folders.data / name, stop.open)
+            name: _open_channel(name, channels[name] or {}, folders, stop, store)
             for name in ("train", "test")
             if name in channels
         },
+        destination=_read_destination(folders, store) if publish else None,
     )
+
+
+def _open_channel(name: str, entry: dict[str, Any], folders: Folders, stop: Stopper, store: Store) -> Channel:
+    """Makes a channel of what the platform stages, or of the objects that its `DataSource` names."""
+    if entry.get("DataSource") is None:
+        return open_channel(name, entry, folders.data / name, stop.open)
+    entry = entry | {"RecordWrapperType": None}  # the platform wraps, S3 does not
+    return store.fill(open_channel(name, entry, folders.data / name, stop.open), entry)
+
+
+def _read_destination(folders: Folders, store: Store) -> Destination | None:
+    path = folders.config / "outputdataconfig.json"
+    try:
+        output = Output.read(_read_json(path) or {})
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return Destination(store.client, output) if output else None
 
 
 def _read_hosts(folders: Folders) -> tuple[str, tuple[str, ...]]:
@@ -151,4 +181,5 @@ def clear(folders: Folders) -> None:
     """Removes what an earlier job left, so that a failure cannot be taken for a success."""
     folders.failure.unlink(missing_ok=True)
     folders.archive.unlink(missing_ok=True)
+    folders.report_archive.unlink(missing_ok=True)
     artifact.remove(folders.model)

@@ -1,7 +1,8 @@
 """Reads files side by side, in little memory."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from queue import SimpleQueue
 
@@ -11,6 +12,7 @@ from knn_container.training.channels import Channel
 from knn_container.training.division import Piece
 
 Read = tuple[Piece, int, Batch]  # where a batch comes from, its first row's number in the file, and the batch
+Stream = Generator[Read, None, None]
 
 
 def read(channel: Channel, pieces: Sequence[Piece], batch_size: int, width: int | None, readers: int) -> Iterator[Read]:
@@ -37,6 +39,7 @@ def read(channel: Channel, pieces: Sequence[Piece], batch_size: int, width: int 
             if first := next(stream, None):
                 yield first
                 width = first[2].features.shape[1]
+                del first
                 others = (_stream(channel, it, rows, width) for it in pieces[begun:])
                 yield from _side_by_side(chain([stream], others), readers)
                 return
@@ -44,7 +47,7 @@ def read(channel: Channel, pieces: Sequence[Piece], batch_size: int, width: int 
         return
 
 
-def _stream(channel: Channel, piece: Piece, rows: int, width: int | None) -> Iterator[Read]:
+def _stream(channel: Channel, piece: Piece, rows: int, width: int | None) -> Stream:
     start = 0
     for number, batch in enumerate(channel.batches(piece.path, rows, width)):
         if number % piece.turns == piece.turn:
@@ -52,24 +55,25 @@ def _stream(channel: Channel, piece: Piece, rows: int, width: int | None) -> Ite
         start += len(batch)
 
 
-def _side_by_side(streams: Iterator[Iterator[Read]], readers: int) -> Iterator[Read]:
+def _side_by_side(streams: Iterator[Stream], readers: int) -> Iterator[Read]:
     """Gives what the streams give, in any order; each reader takes the next stream when it has ended one."""
     ready: SimpleQueue[Read | BaseException | None] = SimpleQueue()
     room = threading.Semaphore(2 * readers)
     taking, over = threading.Lock(), threading.Event()
 
-    def next_stream() -> Iterator[Read] | None:
+    def next_stream() -> Stream | None:
         with taking:
             return next(streams, None)
 
     def work() -> None:
         try:
-            while stream := next_stream():
-                while room.acquire() and not over.is_set() and (item := next(stream, None)):
-                    ready.put(item)
+            while not over.is_set() and (stream := next_stream()):
+                with closing(stream):
+                    while room.acquire() and not over.is_set() and (item := next(stream, None)):
+                        ready.put(item)
                 room.release()
-                if over.is_set():
-                    return
+        except ReadingStopped:
+            pass  # the others have read rows too
         except BaseException as error:
             ready.put(error)
         finally:

@@ -29,6 +29,8 @@ from knn_container.training.telemetry import Every, Telemetry
 _BLOCK_ROWS = 1 << 14  # rows that are looked at together
 _BLOCK = 1 << 26  # bytes of a model that are sent together
 
+Pieces = Mapping[str, Sequence[Piece]]  # by host
+
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +72,7 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None, startup_
     stop = stop or Stopper()
     job.clear(folders)
     report.remove(folders.report)
-    task = job.read(folders, stop)
+    task = job.read(folders, stop, publish=pack)
     log.info("Final configuration: %s", {name: str(value) for name, value in vars(task.hyperparameters).items()})
     log.info("Checkpoint loading and saving are disabled.")
     telemetry = Telemetry(task.host)
@@ -91,9 +93,12 @@ def train(folders: Folders, *, pack: bool, stop: Stopper | None = None, startup_
 def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
     """Samples the train channel, builds the index, leaves the model, then has the test channel scored."""
     task, stop, telemetry = host.task, host.stop, host.telemetry
-    sample, options = _sample(hosts, host)
+    if task.destination:
+        task.destination.check()
+    pieces = {name: _divide(hosts, channel) for name, channel in task.channels.items()}
+    sample, options = _sample(hosts, host, pieces["train"])
     telemetry.lap("update.time")
-    stopped_early = stop.requested
+    stopped_early = _stopped(hosts)
     built = _build(task, sample)
     telemetry.lap("finalize.time")
     manifest = Manifest(
@@ -116,22 +121,21 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
     telemetry.laps()
     log.info("The model is complete: %s", folders.archive if pack else folders.model)
     stop.complete()
-    if "test" in task.channels and not stop.requested:
-        _score(hosts, host, model, folders)
+    if task.destination:
+        task.destination.publish(folders.archive)
+    if "test" in pieces and not _stopped(hosts):
+        _score(hosts, host, model, folders, pieces["test"])
     telemetry.end()
 
 
-def _sample(hosts: Hosts, host: Host) -> tuple[Sample, ModelOptions]:
+def _sample(hosts: Hosts, host: Host, pieces: Pieces) -> tuple[Sample, ModelOptions]:
     """Has every host read its part of the train channel once, and keeps a uniform sample of all rows, projected."""
-    task, given = host.task, host.task.hyperparameters
-    pieces = _divide(hosts, task.channels["train"])
+    given = host.task.hyperparameters
     size = sum(piece.size for part in pieces.values() for piece in part)
     read = hosts.each(Host.sample, {name: (pieces[name], size) for name in hosts.names})
     widths = {name: width for name, (_, width) in read.items() if width is not None}
     if not widths:
-        raise UserError(
-            "SIGTERM came before the first row was read." if host.stop.requested else _no_rows(pieces, "train")
-        )
+        raise UserError("SIGTERM came before the first row was read." if _stopped(hosts) else _no_rows(pieces, "train"))
     if len(set(widths.values())) > 1:
         came = ", ".join(f"{width} on {name}" for name, width in widths.items())
         raise UserError(f"Channel 'train': expected rows of one width on all hosts, features that came: {came}.")
@@ -152,7 +156,12 @@ def _sample(hosts: Hosts, host: Host) -> tuple[Sample, ModelOptions]:
     return sample, given.options(width)
 
 
-def _divide(hosts: Hosts, channel: Channel) -> dict[str, list[Piece]]:
+def _stopped(hosts: Hosts) -> bool:
+    """Whether SIGTERM has come to any host: the platform's reach them at different times."""
+    return any(hosts.each(Host.stopped, dict.fromkeys(hosts.names, ())).values())
+
+
+def _divide(hosts: Hosts, channel: Channel) -> Pieces:
     """Says what each host is to read."""
     marked = len(hosts.names) > 1 and channel.distribution is None
     return divide(channel, hosts.each(Host.list_files, dict.fromkeys(hosts.names, (channel.name, marked))))
@@ -174,13 +183,12 @@ def _build(task: Job, sample: Sample) -> faiss.Index:
     return built
 
 
-def _score(hosts: Hosts, host: Host, model: Model, folders: Folders) -> None:
+def _score(hosts: Hosts, host: Host, model: Model, folders: Folders, pieces: Pieces) -> None:
     """Has the hosts predict their parts of the test channel, writes how well, and leaves a report."""
-    pieces = _divide(hosts, host.task.channels["test"])
     scoring = [name for name in hosts.names if pieces[name]]
     _send(hosts, [name for name in scoring if name != host.name], folders.model)
     scored = hosts.each(Host.score, {name: (pieces[name], seed) for seed, name in enumerate(scoring)})
-    if host.stop.requested:
+    if _stopped(hosts):
         return
     evaluation, seconds = Evaluation(model.options.predictor_type), 0.0
     for part, took in scored.values():
@@ -192,6 +200,9 @@ def _score(hosts: Hosts, host: Host, model: Model, folders: Folders) -> None:
     k, score = evaluation.best()
     log.info("Best k of 1..%d: %d, %s %.4g", model.options.k, k, evaluation.score.name, score)
     report.write(folders.report, evaluation, model.options, host.task.hyperparameters.index_type, seconds)
+    if destination := host.task.destination:
+        archive.pack(folders.report, folders.report_archive)
+        destination.publish(folders.report_archive)
 
 
 def _send(hosts: Hosts, names: list[str], model: Path) -> None:
@@ -202,6 +213,6 @@ def _send(hosts: Hosts, names: list[str], model: Path) -> None:
                 hosts.broadcast(Host.receive, names, name, block)
 
 
-def _no_rows(pieces: Mapping[str, Sequence[Piece]], channel: str) -> str:
+def _no_rows(pieces: Pieces, channel: str) -> str:
     paths = [piece.path for part in pieces.values() for piece in part]
     return f"The channel {channel!r} has {len(paths)} files and not one row: {', '.join(paths[:5])}."

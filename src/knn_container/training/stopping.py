@@ -50,7 +50,12 @@ class Stopper:
         os.eventfd_write(self._wake, 1)
 
     def fail(self, error: TrainingError) -> None:
-        """Raises an error in the main thread, whatever it is doing; for other threads, after `listen`."""
+        """Raises an error in the main thread, whatever it is doing; for other threads, after `listen`.
+
+        A second one changes nothing: it would interrupt what the first has the main thread tidy up.
+        """
+        if self._failure:
+            return
         self._failure = error
         self.request()
         if (main := threading.main_thread().ident) is not None:

@@ -148,6 +148,15 @@ def test_a_request_without_a_record_is_refused(body):
         recordio.decode_request(body, 2)
 
 
+@pytest.mark.parametrize("rows", [1, 20])
+def test_rows_of_no_features_are_refused_however_they_are_written(rows, recordio):
+    # A tensor whose list of numbers is there and empty; protobuf's own writers leave it out.
+    tensor = recordio.field(2, recordio.field(1, b""))
+    written = recordio.record(tensor, recordio.tensor([3]))
+    with pytest.raises(FormatError, match="row 1: expected from 1 to 134217728 features, 0 came"):
+        read(recordio.frame(written) * rows)
+
+
 def only_format_errors(body: bytes):
     for decode in (read, lambda frames: read(frames, 2), lambda request: recordio.decode_request(request, 2)):
         with suppress(FormatError):
