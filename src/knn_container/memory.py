@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-_M_MMAP_THRESHOLD = -3  # mallopt(3)
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # mallopt(3)
 
 
 def limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -38,3 +38,12 @@ def return_large_blocks() -> None:
     """
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+
+
+def share_one_heap() -> None:
+    """Has all threads that start from now on take memory from one heap, where glibc gives them some heaps each.
+
+    What one thread has freed, another then takes; Python's lock lets few of them ask at once anyway.
+    """
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -88,7 +88,8 @@ TABLE: tuple[Setting, ...] = (
         str,
         "text",
         "",
-        "Set by SageMaker, which packs the model itself: no `output/model.tar.gz` is written then.",
+        "Set by SageMaker, which packs and uploads the results itself: no `output/model.tar.gz` is written then, and "
+        "`S3OutputPath` is not looked at.",
     ),
     Setting("TRAINING_JOB_ARN", "job_arn", str, "text", "", "As `TRAINING_JOB_NAME`."),
     Setting(

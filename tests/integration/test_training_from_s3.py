@@ -7,12 +7,14 @@ import re
 import signal
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import s3_store
 
 CSV, RECORDIO = "text/csv;label_size=1", "application/x-recordio-protobuf"
+README = Path(__file__).parents[2] / "README.md"
 TWO = ["127.0.0.41", "127.0.0.42"]
 MODEL = ["ids.npy", "index.faiss", "labels.npy", "manifest.json"]
 
@@ -146,7 +148,7 @@ class TestChannels:
             assert train(it, **aws).returncode == 0
         assert model_of(base) == model_of(alone)
 
-    @pytest.mark.parametrize("mode", ["File", "FastFile", "Pipe"])
+    @pytest.mark.parametrize("mode", ["File", pytest.param("FastFile", marks=pytest.mark.slow), "Pipe"])
     def test_a_manifest_of_recordio_in_every_input_mode(
         self, store, make_job, train, aws, write_job, recordio, digits, mode
     ):
@@ -183,7 +185,9 @@ class TestChannels:
         assert done.returncode == 0, done.stdout
         assert (base / "output/data/evaluation.json").exists()
 
-    @pytest.mark.parametrize("distribution", ["ShardedByS3Key", "FullyReplicated", None])
+    @pytest.mark.parametrize(
+        "distribution", ["ShardedByS3Key", "FullyReplicated", pytest.param(None, marks=pytest.mark.slow)]
+    )
     def test_two_hosts_give_the_model_of_one(self, make_job, start_training, aws, store, bucket, local, distribution):
         channels = {
             "train": prefix(bucket, "data/train/", distribution),
@@ -202,6 +206,27 @@ class TestChannels:
         assert store.keys(output) == ["output/model.tar.gz", "output/output.tar.gz"]
         assert store.get(output, "output/model.tar.gz") == (bases[0] / "output/model.tar.gz").read_bytes()
         assert not (bases[1] / "output/model.tar.gz").exists()
+
+    def test_small_objects_are_read_side_by_side(self, store, proxy, make_job, train, aws):
+        bucket = store.bucket({f"d/{name}": b"1,2\n" for name in range(33)})
+        proxy.fail(s3_store.slowly(0.5), times=33, of="/d/")
+        base = make_job({"train": prefix(bucket, "d/")})
+        began = time.monotonic()
+        assert train(base, **aws).returncode == 0
+        # The first one, then 32 by 8 readers: 2.5 seconds, and the program's start; two by two it takes 8.5.
+        assert time.monotonic() - began < 8
+        assert manifest(base)["rows_read"] == 33
+
+    def test_the_readmes_example(self, store, make_job, train, aws, parts, local):
+        section = re.search(r"^## Data and models in S3\n(.*?)^## ", README.read_text(), re.MULTILINE | re.DOTALL)[1]
+        examples = re.findall(r"^```json\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+        bucket = store.bucket({f"digits/train/{name}": content for name, content in parts.items()})
+        channels, output = (json.loads(it.replace("s3://bucket/", f"s3://{bucket}/")) for it in examples)
+        base = make_job(channels, output["S3OutputPath"], sample_size=700)
+        assert train(base, **aws).returncode == 0
+        assert model_of(base) == model_of(local)
+        (model,) = re.findall("MODEL_DATA_URL=s3://bucket/(.*tar.gz)", section)
+        assert store.get(bucket, model) == (base / "output/model.tar.gz").read_bytes()
 
 
 class TestResults:
@@ -313,6 +338,7 @@ class TestFaults:
         )
         assert has_no_model(base)
 
+    @pytest.mark.slow
     def test_a_body_that_always_breaks_off_is_a_failure_that_names_it(self, store, proxy, make_job, train, aws):
         bucket = store.bucket({"d/a": b"1,2\n", "d/b": b"1,2\n"})
         proxy.fail(s3_store.cut(2), of="/d/b")

@@ -116,7 +116,7 @@ def test_the_rows_in_the_picture_are_drawn_evenly_from_all_hosts():
 
 
 def test_rows_that_two_hosts_would_draw_alike_are_not():
-    scores = [RegressorScore(seed) for seed in range(2)]
+    scores = [Evaluation("regressor", seed).score for seed in range(2)]
     for score, label in zip(scores, (0, 1), strict=True):
         score.add(np.full(5000, label), np.arange(5000))
     labels, numbers = merged(scores).sample()

@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,31 @@ def test_without_a_group_the_limit_is_what_the_kernel_says(tmp_path):
 
 def test_this_process_has_a_limit_of_at_least_some_megabytes():
     assert 16 << 20 < memory.limit() <= MACHINE
+
+
+# Four threads that take memory at once; then glibc says what heaps there are.
+HEAPS = """
+import ctypes, sys, threading
+from knn_container import memory
+if sys.argv[1] == "shared":
+    memory.share_one_heap()
+libc, barrier = ctypes.CDLL(None), threading.Barrier(4)
+def work():
+    libc.malloc(5000)
+    barrier.wait()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.fopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.parametrize(("told", "one"), [("shared", True), ("alone", False)])
+def test_threads_share_one_heap_where_they_are_told_to(told, one):
+    done = subprocess.run([sys.executable, "-c", HEAPS, told], capture_output=True, text=True, check=True)
+    assert (done.stdout.count("<heap nr=") == 1) is one

@@ -29,20 +29,25 @@ class Files:
         asked: (path, rows in a batch, width), as files were begun.
         closed: the files whose reading has ended, by whatever.
         before: called with a file's name and the number of its next row.
+        uneven: whether batches have fewer rows than they may, as where rows are wide.
     """
 
-    def __init__(self, sizes, before=lambda path, start: None):
+    def __init__(self, sizes, before=lambda path, start: None, *, uneven=False):
         self.sizes = {str(file): rows for file, rows in enumerate(sizes)}
         self.asked = []
         self.closed = []
         self.before = before
+        self.uneven = uneven
 
     def batches(self, path, rows, width):
         self.asked.append((path, rows, width))
         try:
-            for start in range(0, self.sizes[path], rows):
+            start = 0
+            while start < self.sizes[path]:
                 self.before(path, start)
-                yield rows_of(int(path), start, min(rows, self.sizes[path] - start))
+                most = max(1, rows - start % 3) if self.uneven else rows
+                yield rows_of(int(path), start, min(most, self.sizes[path] - start))
+                start += most
             self.before(path, self.sizes[path])
         finally:
             self.closed.append(path)
@@ -84,10 +89,13 @@ def no_thread_is_left():
 
 
 @given(
-    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8), readers=st.integers(0, 9), batch_size=st.integers(1, 50)
+    sizes=st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    readers=st.integers(0, 9),
+    batch_size=st.integers(1, 50),
+    uneven=st.booleans(),
 )
-def test_every_row_is_read_once_whatever_the_number_of_readers(sizes, readers, batch_size):
-    channel = Files(sizes)
+def test_every_row_is_read_once_whatever_the_number_of_readers(sizes, readers, batch_size, uneven):
+    channel = Files(sizes, uneven=uneven)
     found = given_by(read(channel, channel.pieces(), batch_size, None, readers))
     assert sorted(found) == every(sizes)
     for file in range(len(sizes)):  # a file's rows come in their order

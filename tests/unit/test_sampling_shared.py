@@ -90,13 +90,19 @@ def test_readers_of_any_files_in_any_order_have_the_sample_of_one(dealt, named, 
     assert_same(together(readers, size), expected)
 
 
-@given(rows=st.integers(0, 200), turns=st.integers(1, 5), size=st.integers(1, 250), batch=st.integers(1, 60))
-def test_readers_that_take_turns_at_one_file_have_the_sample_of_one(rows, turns, size, batch):
-    (file,) = files_of([rows])
-    expected = read(BottomK(size, 0), [file]).finish()
+@given(
+    rows=st.tuples(st.integers(0, 200), st.integers(0, 50)),
+    turns=st.integers(1, 5),
+    size=st.integers(1, 300),
+    batch=st.integers(1, 60),
+)
+def test_readers_that_take_turns_at_a_file_have_the_sample_of_one(rows, turns, size, batch):
+    files = files_of(rows)  # the second is the last reader's alone: its rows count from the end of the first
+    expected = read(BottomK(size, 0), files).finish()
     readers = [BottomK(size, 0) for _ in range(turns)]
-    for number, (start, numbers) in enumerate(file.batches(batch)):
-        file.add(readers[number % turns], start, numbers)
+    for number, (start, numbers) in enumerate(files[0].batches(batch)):
+        files[0].add(readers[number % turns], start, numbers)
+    read(readers[-1], files[1:])
     assert_same(together(readers, size), expected)
 
 
