@@ -82,6 +82,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, start: int, stop: int) -> "Batch":
+        """Some of the rows, by their numbers in the batch."""
+        rows = np.arange(start, stop)
+        return Batch(self.features[rows], self.labels[start:stop], self.uids[start:stop])
+
 
 def dense(features: Features) -> Float32Array:
     """The rows as (n, d) float32."""

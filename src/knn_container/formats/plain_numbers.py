@@ -19,37 +19,35 @@ _COMMA, _NEWLINE = b",\n"
 
 
 def blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """Cuts text in an encoding that extends ASCII into blocks of whole lines; what follows the last line end is one.
+    """Cuts text in an encoding that extends ASCII into blocks of whole lines, as soon as these have come.
 
     Args:
-        stream: text up to its end; when it raises `ReadingStopped`, the line that has no end yet is dropped.
+        stream: text up to its end, whose last line needs no line end; when it raises `ReadingStopped`, a line without
+            an end is dropped.
     """
-    left, size = b"", BLOCK
-    while True:
-        block, ended = _fill(stream, left, size)
-        if ended:
-            if block:
-                yield block
-            return
-        end = 1 + (block.rfind(b"\n") if b"\n" in block else block[:-1].rfind(b"\r"))
-        if end:
-            yield block[:end]
-        left, size = block[end:], BLOCK if end else size + BLOCK
-
-
-def _fill(stream: BinaryIO, block: bytes, size: int) -> tuple[bytes, bool]:
-    """Reads on up to `size` bytes; says whether they end before."""
-    pieces, missing = [block], size - len(block)
+    pieces: list[bytes] = []
     try:
-        while missing:
-            if not (piece := stream.read1(missing)):  # type: ignore[attr-defined]
-                return b"".join(pieces), True
+        while piece := stream.read1(BLOCK):  # type: ignore[attr-defined]
             pieces.append(piece)
-            missing -= len(piece)
+            if end := 1 + piece.rfind(b"\n"):
+                pieces[-1] = piece[:end]
+                yield b"".join(pieces)
+                pieces = [piece[end:]]
+            elif sum(map(len, pieces)) > BLOCK:
+                whole, rest = _cut(b"".join(pieces), -1)
+                if whole:
+                    yield whole
+                pieces = [rest]
     except ReadingStopped:
-        whole = b"".join(pieces)
-        return whole[: 1 + max(whole.rfind(b"\n"), whole.rfind(b"\r"))], True
-    return b"".join(pieces), False
+        pieces = [_cut(b"".join(pieces))[0]]
+    if rest := b"".join(pieces):
+        yield rest
+
+
+def _cut(text: bytes, end: int | None = None) -> tuple[bytes, bytes]:
+    """Cuts text without a newline behind the last carriage return before `end`, which old Macs have in its place."""
+    place = 1 + text[:end].rfind(b"\r")
+    return text[:place], text[place:]
 
 
 def decode(block: bytes) -> Float64Array | None:

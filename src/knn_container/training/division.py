@@ -15,7 +15,8 @@ class Piece:
         path: the file's, below its channel.
         size: of the file in bytes; 0 where it is not known.
         place: by what name its rows are known in the sample: the path, where that tells it from all other files.
-        turn, turns: of every `turns` batches the one numbered `turn`, counted from 0, is this host's.
+        turn, turns: of every `turns` stretches of `mini_batch_size` rows the one numbered `turn`, counted from 0, is
+            this host's.
     """
 
     path: str
@@ -30,7 +31,7 @@ def divide(channel: Channel, found: Mapping[str, Sequence[File]]) -> dict[str, l
 
     A file that several hosts see is read by one of them, the largest files being given out first; under
     `ShardedByS3Key`, where the platform has divided the files, each host reads what it has. A pipe is read by
-    every host; under `FullyReplicated` the hosts take turns at its batches.
+    every host; under `FullyReplicated` the hosts take turns at its rows.
 
     Args:
         channel: whose files they are.

@@ -20,6 +20,8 @@ from knn_container.training.reading import read
 from knn_container.training.stopping import Stopper
 from knn_container.training.telemetry import Every, Telemetry
 
+_MOST_READERS = 8  # each takes memory of its own
+
 log = logging.getLogger(__name__)
 
 
@@ -78,7 +80,7 @@ class Host:
         given, channel = self.task.hyperparameters, self.task.channels["train"]
         size = size if self.leads else sum(piece.size for piece in pieces)
         started, batches, tick, width = time.perf_counter(), 0, Every(5), None
-        readers = max(cpu.budget(), channel.readers)
+        readers = max(min(cpu.budget(), _MOST_READERS), channel.readers)
         for piece, start, batch in read(channel, pieces, given.mini_batch_size, given.feature_dim, readers):
             if width is None:
                 self.telemetry.records("init_train_data_iter", len(batch), 1)

@@ -49,10 +49,24 @@ def read(channel: Channel, pieces: Sequence[Piece], batch_size: int, width: int 
 
 def _stream(channel: Channel, piece: Piece, rows: int, width: int | None) -> Stream:
     start = 0
-    for number, batch in enumerate(channel.batches(piece.path, rows, width)):
-        if number % piece.turns == piece.turn:
-            yield piece, start, batch
+    for batch in channel.batches(piece.path, rows, width):
+        for first, part in _turns(piece, batch, start, rows):
+            yield piece, first, part
         start += len(batch)
+
+
+def _turns(piece: Piece, batch: Batch, start: int, rows: int) -> Iterator[tuple[int, Batch]]:
+    """The parts of a batch that are this host's, of `rows` rows at most, with the numbers of their first rows."""
+    if piece.turns == 1:
+        yield start, batch
+        return
+    place = 0
+    while place < len(batch):
+        number = start + place
+        end = min(len(batch), place + rows - number % rows)
+        if number // rows % piece.turns == piece.turn:
+            yield number, batch.part(place, end)
+        place = end
 
 
 def _side_by_side(streams: Iterator[Stream], readers: int) -> Iterator[Read]:
