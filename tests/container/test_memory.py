@@ -160,9 +160,9 @@ def test_a_sample_that_is_not_refused_fits(make, folder, frames, mode, index_typ
     with make(folder, limit, sample_size=10**7, index_type=index_type) as hosts:
         hosts.start()
         assert_refused(hosts)
-        most = int(re.search(r"sample_size below (\d+)", hosts.leader.failure)[1])
+        most = int(re.search(r"sample_size to about (\d+)", hosts.leader.failure)[1])
         shutil.rmtree(hosts.leader.folder)
-    for part in (0.4, 0.6, 1.1, 2):
+    for part in (0.6, 1, 2, 3):
         source = folder if mode == "File" else None
         with make(source, limit, sample_size=int(part * most), index_type=index_type) as hosts:
             hosts.start()
@@ -173,7 +173,7 @@ def test_a_sample_that_is_not_refused_fits(make, folder, frames, mode, index_typ
             if codes[part] != 0:
                 assert_refused(hosts)
             shutil.rmtree(hosts.leader.folder)
-    assert codes == {0.4: 0, 0.6: 0, 1.1: 1, 2: 1}
+    assert codes == {0.6: 0, 1: 0, 2: 1, 3: 1}
 
 
 def test_takes_any_sample_size_for_few_rows(make, recordio, tmp_path):

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import faiss
 import numpy as np
-from scipy.spatial import cKDTree
 
 from knn_container.batch import Float32Array, Float64Array, Int64Array
 from knn_container.metric import Metric, row_lengths, unit_rows
@@ -119,6 +118,8 @@ class KDTree:
     spare = 8
 
     def __init__(self, rows: Float32Array, metric: Metric) -> None:
+        from scipy.spatial import cKDTree  # noqa: PLC0415 (28 MB that not every process needs)
+
         self._metric = metric
         self._has_zeros = False
         points = rows.astype(np.float64)

@@ -11,6 +11,7 @@ from knn_container.metric import Metric
 # 76 MB, and a row's label, key, file, number and id 91 to 155 bytes (1,000,000 x 54, seven kinds of indexes).
 _PROGRAM = 60 << 20
 _ROW = 80
+_LIKELY = 0.6  # of the rows that a limit without its margins allows, those that were seen to fit
 _REST = 1024  # bytes of a record beside its numbers at most: frames, keys, a uid
 _MEGABYTE = 1e6
 
@@ -44,12 +45,12 @@ class Capacity:
             if self.spec.index_type == index.FLAT and self.spec.metric is Metric.COSINE:
                 each += 4 * self.columns  # the search holds unit rows beside the rows as they came
         if (needed := rows * each + _PROGRAM) > self.memory:
-            room = max(0, self.memory - _PROGRAM) // each
+            room = int(_LIKELY * max(0, self.memory - _PROGRAM)) // each
             raise UserError(
                 f"The sample cannot fit into memory: {rows} rows of {self.columns} columns take at least "
                 f"{needed / _MEGABYTE:.0f} MB {'with their index' if self.spec else 'on a host'}, and this container "
-                f"has {self.memory / _MEGABYTE:.0f} MB. Lower sample_size below {room}, use machines with more memory, "
-                "or reduce the rows' dimension."
+                f"has {self.memory / _MEGABYTE:.0f} MB. Lower sample_size to about {room}, use machines with more "
+                "memory, or reduce the rows' dimension."
             )
 
 

@@ -82,6 +82,7 @@ class Cluster:
             scheduler.address, loop=self._loop.tornado, security=security, set_as_default=False, timeout=_LOST
         )
         self._parts.insert(0, self._client)
+        log.info("Waiting for the hosts %s...", ", ".join(self.names[1:]))
         while missing := sorted(set(self.names) - set(self._watch.names.values())):
             _wait(self._host, deadline, seconds, missing)
         self._watch.guard()
@@ -170,12 +171,12 @@ def follow(host: Host, seconds: float) -> None:
     address = _own_address(host, deadline, seconds)
     security, protocol = _security()
     log.info("Waiting for the host %s, which leads...", leader)
-    starting = loop.start(_start_worker(here, f"{protocol}://{leader}:{_PORT}", address, security, seconds))
+    starting = loop.start(_start_worker(here, f"{protocol}://{leader}:{_PORT}", address, security, seconds + _LOST))
     while not starting.done():
         try:
             _wait(host, deadline, seconds, [leader])
         except TrainingError:
-            if not starting.done():  # else this host is at work already, and has rows to give
+            if not starting.done() or starting.exception():  # else this host is at work, and has rows to give
                 raise
     worker: Worker = starting.result()
     try:

@@ -117,8 +117,10 @@ class Host:
         return self._sampler.rows(start, stop)
 
     def hand_over(self) -> Sample:
-        """Gives all that this host has sampled, if nobody else has."""
-        return self._sampler.finish()
+        """Gives all that this host has sampled, if nobody else has, and keeps nothing of it."""
+        sample = self._sampler.finish()
+        self.forget()
+        return sample
 
     def forget(self) -> None:
         """Frees the sample."""
