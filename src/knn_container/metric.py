@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from knn_container.batch import Float32Array, Float64Array
 
 _LARGEST = float(np.finfo(np.float32).max)
+_BELOW_ZERO, _ROW = (1 << 31) - 1, (1 << 32) - 1
+_MISSING = int(np.float32(_LARGEST).view(np.int32)) << 32 | _ROW  # comes after every row
 
 
 class Metric(StrEnum):
@@ -50,8 +52,11 @@ class Metric(StrEnum):
         if self is Metric.COSINE:
             lengths = row_lengths(rows) * row_lengths(near)
             values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
-        # Adding zero turns -0.0 into 0.0.
-        return (np.clip(values, -_LARGEST, _LARGEST) + 0.0).astype(np.float32)
+        np.minimum(values, _LARGEST, out=values)
+        np.maximum(values, -_LARGEST, out=values)
+        rounded = values.astype(np.float32)
+        rounded += np.float32(0)  # turns -0.0 into 0.0
+        return rounded
 
 
 def row_lengths(rows: Float32Array) -> Float64Array:
@@ -66,7 +71,7 @@ def unit_rows(rows: Float32Array) -> Float32Array:
 
 
 def _sum_over_columns(values: Float64Array) -> Float64Array:
-    return np.asarray(np.ascontiguousarray(values).sum(axis=-1))
+    return np.asarray(np.add.reduce(np.ascontiguousarray(values), axis=-1))
 
 
 def nearest(
@@ -76,13 +81,22 @@ def nearest(
 
     Args:
         metric: says whether small or large values are near.
-        values: (n, m) as `Metric.between` gives them.
-        rows: (n, m) row numbers, -1 for none.
+        values: (n, m) as `Metric.between` gives them: finite, without -0.0.
+        rows: (n, m) row numbers below 2^32, -1 for none.
         k: how many to keep, at most m.
 
     Returns:
         (n, k) values and (n, k) row numbers; the rows -1 come last.
     """
-    keys = np.where(rows >= 0, -values if metric.is_similarity else values, np.float32(np.inf))
-    order = np.lexsort((rows, keys), axis=-1)[:, :k]
-    return np.take_along_axis(values, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    # One integer holds the order of a value, as the bits of a float32 have it, and below it that of its row.
+    keys = (-values if metric.is_similarity else values).view(np.int32).astype(np.int64)
+    keys ^= (keys >> 63) & _BELOW_ZERO
+    keys <<= 32
+    keys |= rows & _ROW
+    keys[rows < 0] = _MISSING
+    keys.sort(axis=1)
+    chosen = keys[:, :k]
+    order = (chosen >> 32).astype(np.int32)
+    order ^= (order >> 31) & np.int32(_BELOW_ZERO)
+    best = order.view(np.float32)
+    return (-best if metric.is_similarity else best), np.where(chosen == _MISSING, -1, chosen & _ROW)

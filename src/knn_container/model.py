@@ -9,7 +9,7 @@ import numpy as np
 from knn_container.batch import Features, Float64Array, IdArray, LabelArray
 from knn_container.metric import Metric
 from knn_container.reduction import Reduction, project_for
-from knn_container.search import AUTO, Neighbours, search_for
+from knn_container.search import AUTO, Neighbours, Share, Timing, own_memory, search_for
 from knn_container.voting import Aggregation, FloatArray, MajorityVote, Weights, answer_type, vote_for, weigh
 
 LARGEST_K = 1024  # as in the built-in algorithm
@@ -122,6 +122,11 @@ class Model:
         for rows in (1, 32):
             self.predict(np.zeros((rows, self.options.dimension), np.float32))
 
-    def speed_up(self, room: int) -> None:
-        """Begins to build, in the background, what makes the same answers faster, in at most `room` bytes."""
-        self._search.speed_up(room)
+    def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
+        """Chooses and builds what makes the same answers fastest: see `Search.speed_up`."""
+        self._search.speed_up(room, queries, share)
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """What that choice rests on."""
+        return self._search.timings

@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import faiss
 import numpy as np
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knn_container.metric import Metric
-from knn_container.search.engines import ENGINES, KD_TREE, Flat
+from knn_container.search import minima, products
+from knn_container.search.engines import ENGINES, KD_TREE, Scan
 from knn_container.search.exact import AUTO, ExactSearch
+from knn_container.search.products import Products
 
 
 def _heavy_row(rng, n, d):
@@ -81,21 +84,34 @@ def test_exact_search_equals_brute_force(*, brute_force, kind, metric, seed, n, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", [*ENGINES, "products by groups"])
 @pytest.mark.parametrize("metric", Metric)
 @settings(max_examples=5)
 @given(
     seed=st.integers(0, 2**32),
     n=st.integers(200, 3000),
     d=st.integers(1, 60),
-    k=st.integers(1, 40),
+    k=st.one_of(st.integers(1, 40), st.integers(1, 1024)),
     asked=st.integers(1, 16),
 )
 def test_every_engine_gives_the_same_answers(*, brute_force, kind, engine, metric, seed, n, d, k, asked):
     rng = np.random.default_rng(seed)
     rows = make_rows(kind, rng, n, d)
     queries = np.concatenate([make_rows(kind, rng, asked, d), rows[:asked], np.zeros((1, d), np.float32)])
-    assert_same(search_in(rows, metric, engine)(queries, k), brute_force(metric, rows, queries, k))
+    small = 0 if engine == "products by groups" else products._SMALL
+    with patch.multiple(products, _SMALL=small, _WIDE=1), patch.multiple(minima, _NUMBERS=1 << 12, _WIDE=16):
+        search = search_in(rows, metric, engine.partition(" ")[0])
+        assert_same(search(queries, k), brute_force(metric, rows, queries, k))
+        assert_same(search(queries[:1], k), brute_force(metric, rows, queries[:1], k))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("metric", Metric)
+def test_many_queries_among_many_rows_are_answered_as_by_brute_force(brute_force, engine, metric):
+    rng = np.random.default_rng(7)
+    table = _few_directions(rng, 30_300) + rng.normal(0, 0.01, (30_300, 30)).astype(np.float32)
+    search = search_in(table[:30_000], metric, engine)
+    assert_same(search(table[30_000:], 10), brute_force(metric, table[:30_000], table[30_000:], 10))
 
 
 def _few_directions(rng, n, d=30):
@@ -116,7 +132,7 @@ def test_a_tree_is_built_in_the_background_where_it_pays(metric, brute_force):
     before = search(queries, 10)
     search.speed_up(10**9)
     deadline = time.monotonic() + 60
-    while KD_TREE not in _engines_in_use(search):
+    while KD_TREE not in {timing.engine for timing in search.timings}:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert_same(search(queries, 10), (before.rows, before.values))
@@ -132,12 +148,44 @@ def test_a_tree_is_built_in_the_background_where_it_pays(metric, brute_force):
         ("few directions", Metric.L2, "scan", 10**9),  # another was asked for
     ],
 )
-def test_no_tree_is_built_where_it_cannot_pay_or_is_not_wanted(monkeypatch, rows, metric, engine, room):
+def test_nothing_is_built_where_it_cannot_pay_or_is_not_wanted(rows, metric, engine, room):
     rng = np.random.default_rng(0)
     table = rng.random((20_000, 100), np.float32) if rows == "uniform" else _few_directions(rng, 20_000)
     search = search_in(table, metric, engine)
-    monkeypatch.setattr(ExactSearch, "_grow_tree", lambda self: pytest.fail("a tree is built"))
-    search.speed_up(room)
+    search.speed_up(room, queries=10**9)
+    assert _engines_in_use(search) <= {"scan", "products"}
+
+
+def test_projections_are_built_where_rows_have_few_strong_directions(brute_force):
+    rng = np.random.default_rng(1)
+    strong = rng.normal(size=(20_050, 40)) @ rng.normal(size=(40, 600))
+    table = (strong + rng.normal(size=(20_050, 600))).astype(np.float32)
+    search = search_in(table[:20_000], Metric.L2)
+    search.speed_up(10**9, queries=10**9)
+    assert "projections" in {timing.engine for timing in search.timings}
+    assert_same(search(table[20_000:], 10), brute_force(Metric.L2, table[:20_000], table[20_000:], 10))
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_a_trial_times_every_batch_and_says_what_it_chose(metric, caplog):
+    table = np.random.default_rng(0).random((5000, 20), np.float32)
+    search = search_in(table, metric)
+    assert search.timings == ()
+    with caplog.at_level("INFO"):
+        search.speed_up(0, queries=1)
+    chosen = [timing for timing in search.timings if timing.chosen]
+    assert [timing.queries for timing in chosen] == [1, 16, 256]
+    assert all(timing.seconds > 0 for timing in search.timings)
+    for timing in chosen:
+        same = [other.seconds for other in search.timings if other.queries == timing.queries]
+        assert timing.seconds == min(same)
+    assert caplog.messages[-1].startswith("Exact search:")
+    assert caplog.messages[-1].endswith("settled.")
+
+
+def test_a_tree_for_few_queries_is_not_built():
+    search = search_in(_few_directions(np.random.default_rng(0), 60_000), Metric.L2)
+    search.speed_up(10**9, queries=10)
     assert KD_TREE not in _engines_in_use(search)
 
 
@@ -209,10 +257,11 @@ def test_no_query_gives_an_empty_answer(metric):
     assert found.rows.shape == found.values.shape == (0, 3)
 
 
-def _batch_far_from_the_origin():
+def _two_clouds_far_apart():
     rng = np.random.default_rng(3)
-    rows, queries = rng.normal(4000, 10, (3000, 54)), rng.normal(4000, 10, (400, 54))
-    return rows.astype(np.float32), queries.astype(np.float32)
+    sides = rng.choice([-4000, 4000], (20_400, 1))
+    table = (sides + rng.normal(0, 10, (20_400, 54))).astype(np.float32)
+    return table[:20_000], table[20_000:]
 
 
 def _rows_one_ulp_apart():
@@ -227,24 +276,25 @@ def _always(self, queries, worst, last):
     return np.full(len(queries), np.inf)
 
 
-def _as_if_faiss_did_not_round(self, queries, worst, last):
-    return last
-
-
 @pytest.mark.parametrize(
-    ("near_ties", "certify"),
-    [
-        (_batch_far_from_the_origin, _always),
-        (_batch_far_from_the_origin, _as_if_faiss_did_not_round),
-        (_rows_one_ulp_apart, _always),
-    ],
+    ("near_ties", "engine"),
+    [(_two_clouds_far_apart, "products"), (_rows_one_ulp_apart, "products"), (_rows_one_ulp_apart, "scan")],
 )
-def test_brute_force_finds_fault_with_a_certificate_that_is_too_weak(monkeypatch, brute_force, near_ties, certify):
+def test_brute_force_finds_fault_with_a_certificate_that_is_too_weak(monkeypatch, brute_force, near_ties, engine):
     rows, queries = near_ties()
     expected = brute_force("L2", rows, queries, 10)
-    assert_same(search_in(rows, Metric.L2)(queries, 10), expected)
+    assert_same(search_in(rows, Metric.L2, engine)(queries, 10), expected)
 
-    monkeypatch.setattr(Flat, "limit", certify)
-    weakened = search_in(rows, Metric.L2)
+    monkeypatch.setattr(Products, "limit", _always)
+    monkeypatch.setattr(Scan, "limit", _always)
+    weakened = search_in(rows, Metric.L2, engine)
     with pytest.raises(AssertionError):
         assert_same(weakened(queries, 10), expected)
+
+
+def test_data_far_from_the_origin_do_not_keep_matrix_products_from_settling(brute_force):
+    rng = np.random.default_rng(5)
+    table = rng.normal(4000, 10, (20_400, 54)).astype(np.float32)
+    search = search_in(table[:20_000], Metric.L2)
+    assert _engines_in_use(search) == {"products"}
+    assert_same(search(table[20_000:], 10), brute_force("L2", table[:20_000], table[20_000:], 10))

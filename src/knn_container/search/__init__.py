@@ -12,9 +12,9 @@ from knn_container.metric import Metric
 from knn_container.search.candidates import CandidateSearch
 from knn_container.search.engines import ENGINES
 from knn_container.search.exact import AUTO, ExactSearch
-from knn_container.search.neighbours import Neighbours, Search
+from knn_container.search.neighbours import Neighbours, Search, Share, Timing, own_memory
 
-__all__ = ["AUTO", "ENGINES", "Neighbours", "Search", "search_for"]
+__all__ = ["AUTO", "ENGINES", "Neighbours", "Search", "Share", "Timing", "own_memory", "search_for"]
 
 
 def search_for(

@@ -1,31 +1,26 @@
-"""The exact nearest neighbours of a flat index, by whichever engine is fastest on its rows."""
+"""The exact nearest neighbours of a flat index, whatever engine proposes them."""
 
-import logging
 import threading
-import time
-from collections.abc import Callable
-from functools import partial
 
 import faiss
 import numpy as np
 
 from knn_container.batch import BoolArray, Float32Array
-from knn_container.index import use_matrix_products
-from knn_container.metric import Metric, nearest, row_lengths, unit_rows
-from knn_container.search.engines import KD_TREE, PRODUCTS, SCAN, Engine, Flat, KDTree
-from knn_container.search.neighbours import SPARE, Neighbours, parts, slices
+from knn_container.metric import Metric, nearest
+from knn_container.search.engines import KD_TREE, PROJECTIONS, SCAN, Engine, Scan
+from knn_container.search.kd_tree import KDTree
+from knn_container.search.neighbours import SPARE, Neighbours, Share, Timing, own_memory, parts, slices
+from knn_container.search.products import Products
+from knn_container.search.projections import Projections
+from knn_container.search.threads import spread
+from knn_container.search.trial import Trial
 
 AUTO = "auto"
 _GROWTH = 16
-_PRODUCTS_FROM = 8  # queries from which matrix products are faster than comparing row by row
-_TRIAL = 64  # queries that show whether matrix products settle most answers
-_BATCHES = (1, 16, 256)  # queries in a batch for which engines are compared
-_SMALLEST = {1: 0, 16: 4, 256: 64}  # queries from which what was found for such a batch is used
-_FEWEST = 4096  # rows from which a tree may pay
-_TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 20  # of the small tree that lets expect how fast a large one is
-_WORTH = 1.5  # times the speed of a scan from which a tree is built
-
-log = logging.getLogger(__name__)
+_LARGE = 1 << 20  # numbers in the rows from which matrix products are faster for one query too
+_MANY = 8  # queries from which they are anyway
+_SAMPLE = 32  # queries that show whether matrix products settle most answers
+_WORTH_A_THREAD = 128  # queries whose candidates are compared
 
 
 class ExactSearch:
@@ -41,29 +36,45 @@ class ExactSearch:
     """
 
     def __init__(self, index: faiss.IndexFlat, metric: Metric, engine: str = AUTO) -> None:
-        use_matrix_products()
         self._metric = metric
         self._rows: Float32Array = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(
             index.ntotal, index.d
         )
         self._index = index  # owns the memory of `_rows`
-        flat = _unit_index(self._rows) if metric is Metric.COSINE else index
-        longest = max((float(row_lengths(block).max()) for block in slices(self._rows)), default=0.0)
-        self._scan = Flat(flat, metric, longest, products=False)
-        self._products = Flat(flat, metric, longest, products=True)
-        self._plan = self._choose(engine)
-        self._may_change = engine == AUTO and metric is not Metric.INNER_PRODUCT
+        self._products = Products(self._rows, metric)
+        # Without a subtraction, a scan has no digits that matrix products lose.
+        self._last_resort: Engine = Scan(index) if metric is Metric.L2 else self._products
+        self._plan = self._first_plan(engine)
+        self._may_change = engine == AUTO
+        self._timings: tuple[Timing, ...] = ()
 
     def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:  # noqa: ARG002
         """Finds the k nearest rows of each of (n, d) finite queries."""
-        return self._search(next(engine for start, engine in self._plan if len(queries) >= start), queries, k)
+        return self.search(next(engine for start, engine in self._plan if len(queries) >= start), queries, k)
 
-    def speed_up(self, room: int) -> None:
-        """As `Search.speed_up`: a k-d tree, where a trial on some of the rows lets expect that it pays."""
-        if self._may_change and self._tree_fits(room) and self._tree_may_pay():
-            threading.Thread(target=self._grow_tree, name="k-d tree", daemon=True).start()
+    def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
+        """As `Search.speed_up`, by a trial of the engines."""
+        if not self._may_change or not len(self._rows):
+            return
+        trial = Trial(self._rows, self._metric, self.search)
 
-    def _search(self, engine: Engine, queries: Float32Array, k: int) -> Neighbours:
+        def choose() -> None:
+            usual = list(dict.fromkeys(engine for _, engine in [*self._plan, (0, self._last_resort)]))
+            for self._plan, self._timings in trial.run(usual, room, queries, share):
+                pass
+
+        if queries is None:
+            threading.Thread(target=choose, name="trial of engines", daemon=True).start()
+        else:
+            choose()
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """As `Search.timings`."""
+        return self._timings
+
+    def search(self, engine: Engine, queries: Float32Array, k: int) -> Neighbours:
+        """Finds neighbours with an engine, which does not change them."""
         rows = np.full((len(queries), k), -1, np.int64)
         values = np.zeros((len(queries), k), np.float32)
         pending, wanted = np.arange(len(queries)), k + engine.spare
@@ -73,8 +84,8 @@ class ExactSearch:
             rows[pending[certain], :kept] = found.rows[certain]
             values[pending[certain], :kept] = found.values[certain]
             pending = pending[~certain]
-            wanted = wanted * _GROWTH if engine is self._scan else k + SPARE
-            engine = self._scan
+            wanted = wanted * _GROWTH if engine is self._last_resort else k + SPARE
+            engine = self._last_resort
         return Neighbours(rows, values)
 
     def _attempt(self, engine: Engine, queries: Float32Array, k: int, wanted: int) -> tuple[Neighbours, BoolArray]:
@@ -82,11 +93,16 @@ class ExactSearch:
         if 4 * wanted >= len(self._rows):
             return self._among_all(queries, min(k, len(self._rows))), np.ones(len(queries), bool)
         last, candidates = engine.propose(queries, wanted)
-        compared = [
-            self._metric.between(queries[part], self._rows[candidates[part]])
-            for part in parts(len(queries), wanted * self._index.d)
-        ]
-        values, rows = nearest(self._metric, np.concatenate(compared), candidates, k)
+        rows = np.empty((len(queries), k), np.int64)
+        values = np.empty((len(queries), k), np.float32)
+
+        def compare(part: slice) -> None:
+            for block in parts(part.stop - part.start, wanted * self._rows.shape[1]):
+                here = slice(part.start + block.start, part.start + block.stop)
+                compared = self._metric.between(queries[here], self._rows.take(candidates[here], axis=0))
+                values[here], rows[here] = nearest(self._metric, compared, candidates[here], k)
+
+        spread(compare, len(queries), _WORTH_A_THREAD)
         worst = values[:, -1]
         limit = engine.limit(queries, worst, last)
         certain = worst > limit if self._metric.is_similarity else worst < limit
@@ -103,82 +119,21 @@ class ExactSearch:
             best.append(Neighbours(chosen, kept))
         return Neighbours(np.concatenate([n.rows for n in best]), np.concatenate([n.values for n in best]))
 
-    def _choose(self, engine: str) -> list[tuple[int, Engine]]:
-        """The engine by the smallest batch that it is used for, largest first."""
+    def _first_plan(self, engine: str) -> list[tuple[int, Engine]]:
+        """The engine by the smallest batch that it is used for, largest first; before there is a trial."""
         if engine == KD_TREE and self._metric is not Metric.INNER_PRODUCT and len(self._rows):
             return [(0, KDTree(self._rows, self._metric))]
-        if engine == SCAN or (engine != PRODUCTS and not self._products_settle()):
-            return [(0, self._scan)]
-        if engine == PRODUCTS:
-            return [(0, self._products)]
-        return [(_PRODUCTS_FROM, self._products), (0, self._scan)]
-
-    def _some_rows(self, count: int) -> Float32Array:
-        """Rows from all over the index, as queries."""
-        return self._rows[:: max(1, len(self._rows) // count)][:count]
+        if engine == PROJECTIONS and self._metric is Metric.L2 and len(self._rows):
+            return [(0, Projections(self._rows))]
+        if engine == SCAN or (engine == AUTO and not self._products_settle()):
+            return [(0, self._last_resort)]
+        if engine == AUTO and self._rows.size < _LARGE:
+            return [(_MANY, self._products), (0, self._last_resort)]
+        return [(0, self._products)]
 
     def _products_settle(self) -> bool:
         """Whether matrix products settle most queries on these rows: on data far from the origin they don't."""
-        queries = self._some_rows(_TRIAL)
+        queries = self._rows[:: max(1, len(self._rows) // _SAMPLE)][:_SAMPLE]
         k = min(SPARE, len(self._rows))
         _, certain = self._attempt(self._products, queries, k, k + SPARE)
         return 2 * int(certain.sum()) > len(queries)
-
-    def _tree_fits(self, room: int) -> bool:
-        return len(self._rows) >= _FEWEST and KDTree.bytes_needed(*self._rows.shape) <= room
-
-    def _tree_may_pay(self) -> bool:
-        """Whether a tree of some rows, and one of fewer, let expect that one of all rows beats brute force."""
-        count = min(_TRIAL_ROWS, _TRIAL_NUMBERS // self._rows.shape[1])
-        sample = self._some_rows(count)
-        queries = self._rows[1 :: max(1, len(self._rows) // _TRIAL)][:_TRIAL]
-        small, large = (
-            _seconds(partial(KDTree(rows, self._metric).propose, queries, SPARE)) / len(queries)
-            for rows in (sample[::4], sample)
-        )
-        growth = min(1.0, max(0.0, np.log(large / small) / np.log(4)))
-        expected = large * (len(self._rows) / len(sample)) ** growth
-        scan = _seconds(partial(self._scan.propose, queries[:1], SPARE))
-        pays = expected < scan / _WORTH
-        log.info(
-            "Exact search: a row-by-row scan takes %.2f ms a query, a k-d tree %.2f ms by a trial on %d rows%s.",
-            1000 * scan,
-            1000 * expected,
-            len(sample),
-            "; it is being built" if pays else "",
-        )
-        return bool(pays)
-
-    def _grow_tree(self) -> None:
-        """Builds the tree, compares it with what there is, and uses it where it is faster."""
-        started = time.perf_counter()
-        tree = KDTree(self._rows, self._metric)
-        built = time.perf_counter() - started
-        plan: list[tuple[int, Engine]] = []
-        for batch in reversed(_BATCHES):
-            queries = self._some_rows(batch)
-            usual = next(engine for start, engine in self._plan if batch >= start)
-            seconds = {engine.name: _seconds(partial(self._search, engine, queries, SPARE)) for engine in (usual, tree)}
-            best: Engine = min((usual, tree), key=lambda engine: seconds[engine.name])
-            plan.append((_SMALLEST[batch], best))
-            figures = ", ".join(f"{name} {1000 * took:.2f} ms" for name, took in seconds.items())
-            log.info("Exact search of %d queries: %s; taking %s.", batch, figures, best.name)
-        self._plan = plan
-        log.info("A k-d tree was built in %.1f s.", built)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    """How long something takes at best, of three times."""
-    took = []
-    for _ in range(3):
-        started = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - started)
-    return min(took)
-
-
-def _unit_index(rows: Float32Array) -> faiss.IndexFlat:
-    index = faiss.IndexFlat(rows.shape[1], faiss.METRIC_INNER_PRODUCT)
-    for block in slices(rows):
-        index.add(unit_rows(block))
-    return index

@@ -1,15 +1,26 @@
 """What every search answers, and how it cuts its work into blocks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import faiss
+import numpy as np
 
-from knn_container.batch import Float32Array, Int64Array
+from knn_container.batch import Float32Array, Float64Array, Int64Array
 
 SPARE = 16  # candidates beyond k: of a few hundred thousand rows of real tables, they hold all that rounding mixes up
-_BLOCK = 1 << 20  # numbers that one step computes in float64: 8 MiB
+_BLOCK = 1 << 17  # numbers that one step computes in float64: 1 MiB
+
+# Gives an (n, d) float64 array that its second argument has filled, perhaps in another process.
+Share = Callable[[tuple[int, int], Callable[[Float64Array], None]], Float64Array]
+
+
+def own_memory(shape: tuple[int, int], fill: Callable[[Float64Array], None]) -> Float64Array:
+    """A `Share` of one's own."""
+    array = np.empty(shape)
+    fill(array)
+    return array
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,23 @@ class Neighbours:
     values: Float32Array
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How long an engine took in a trial.
+
+    Attributes:
+        engine: one of `engines.ENGINES`.
+        queries: in one batch.
+        seconds: for the batch.
+        chosen: whether batches of this size are searched by it.
+    """
+
+    engine: str
+    queries: int
+    seconds: float
+    chosen: bool
+
+
 class Search(Protocol):
     """Finds neighbours; safe to call from several threads at once."""
 
@@ -37,12 +65,19 @@ class Search(Protocol):
             nprobe: inverted lists to look into, in place of the model's; nothing to an index without them.
         """
 
-    def speed_up(self, room: int) -> None:
-        """Begins to build, in the background, what makes the same answers faster, if there is such a thing.
+    def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
+        """Chooses what makes the same answers fastest, and builds it, if there is such a thing.
 
         Args:
             room: bytes of memory that it may take.
+            queries: that will be asked in all: what pays is built before this returns. None is for a service, to
+                which it is built in the background.
+            share: gives the memory of what processes can have in common.
         """
+
+    @property
+    def timings(self) -> tuple[Timing, ...]:
+        """What the choice rests on; empty before there is one, and where there is none to make."""
 
 
 def direct_scan() -> faiss.SearchParameters:

@@ -1,0 +1,150 @@
+"""Which engine is fastest on the rows at hand: a short trial, and what it lets expect to pay is built and timed too.
+
+Nothing of it enters a model, and no answer depends on it.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from knn_container.batch import Float32Array
+from knn_container.metric import Metric
+from knn_container.search.engines import Engine
+from knn_container.search.kd_tree import KDTree
+from knn_container.search.neighbours import Neighbours, Share, Timing
+from knn_container.search.projections import Projections
+
+Plan = list[tuple[int, Engine]]  # the smallest batch that an engine is used for, largest first
+
+_BATCHES = {256: 64, 16: 4, 1: 0}  # queries in a batch, and from how many on what was found for it is used
+_NEIGHBOURS = 16
+_SECONDS, _ENOUGH = 0.3, 0.02  # for the engines that need no building, and for one of them and a batch
+_HOPELESS = 4  # times as slow with few queries as another engine, from which it is not tried with more
+_FEWEST = 4096  # rows from which building may pay
+_TRIAL = 64  # queries of a small tree
+_TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 20  # of the small tree that lets expect how fast a large one is
+_WORTH = 1.5  # times the speed from which a tree is built
+_WORTH_SECONDS = 0.5  # of a job's searches from which something is built
+
+log = logging.getLogger(__name__)
+
+
+class Trial:
+    """Times engines on rows of the index, batch by batch.
+
+    Args:
+        rows: (n, d) of the index.
+        metric: what makes them near.
+        search: searches with an engine.
+    """
+
+    def __init__(
+        self, rows: Float32Array, metric: Metric, search: Callable[[Engine, Float32Array, int], Neighbours]
+    ) -> None:
+        self._rows = rows
+        self._metric = metric
+        self._search = search
+        self._seconds: dict[int, dict[Engine, float]] = {batch: {} for batch in _BATCHES}
+
+    def run(
+        self, usual: Sequence[Engine], room: int, queries: int | None, share: Share
+    ) -> Iterator[tuple[Plan, tuple[Timing, ...]]]:
+        """Times the usual engines, then builds others where these may pay, and times them.
+
+        Yields:
+            The best plan so far, and all timings.
+        """
+        started = time.perf_counter()
+        for batch in reversed(_BATCHES):
+            for engine in usual:
+                if self._is_affordable(engine, batch, time.perf_counter() - started):
+                    self._time(engine, batch)
+        yield self._result()
+        for build in (self._tree, self._projections) if self._may_pay(queries) else ():
+            began = time.perf_counter()
+            if built := build(room, share):
+                log.info("Exact search: %s was built in %.1f s.", built.name, time.perf_counter() - began)
+                for batch in _BATCHES:
+                    self._time(built, batch)
+                yield self._result()
+                break
+        self._log()
+
+    def _is_affordable(self, engine: Engine, batch: int, spent: float) -> bool:
+        """Whether an engine may win with a batch, and can be timed in the time that is left."""
+        if batch == 1:
+            return True
+        smaller = self._seconds[batch // 16]
+        if engine not in smaller or smaller[engine] > _HOPELESS * min(smaller.values()):
+            return False
+        return spent + 8 * smaller[engine] < _SECONDS
+
+    def _time(self, engine: Engine, batch: int) -> None:
+        """Notes how long a batch takes at best, of at most three times."""
+        queries = self._rows[:: max(1, len(self._rows) // batch)][:batch]
+        took: list[float] = []
+        while len(took) < 3 and sum(took) < _ENOUGH:
+            took.append(_seconds(partial(self._search, engine, queries, _NEIGHBOURS)))
+        self._seconds[batch][engine] = min(took)
+
+    def _result(self) -> tuple[Plan, tuple[Timing, ...]]:
+        best = {batch: min(found, key=found.__getitem__) for batch, found in self._seconds.items() if found}
+        timings = [
+            Timing(engine.name, batch, took, engine is best[batch])
+            for batch, found in reversed(self._seconds.items())
+            for engine, took in found.items()
+        ]
+        return [(_BATCHES[batch], engine) for batch, engine in best.items()], tuple(timings)
+
+    def _log(self) -> None:
+        plan, timings = self._result()
+        for batch in reversed(_BATCHES):
+            if here := [it for it in timings if it.queries == batch]:
+                figures = ", ".join(f"{it.engine} {1000 * it.seconds:.2f} ms" for it in here)
+                taken = next(it.engine for it in here if it.chosen)
+                log.info("Exact search of %d queries: %s; taking %s.", batch, figures, taken)
+        log.info("Exact search: %s settled.", " and ".join(dict.fromkeys(engine.name for _, engine in plan)))
+
+    def _may_pay(self, queries: int | None) -> bool:
+        """Whether so many queries take long enough for something to be built."""
+        batch, found = next((batch, found) for batch, found in self._seconds.items() if found)
+        return len(self._rows) >= _FEWEST and (
+            queries is None or queries * min(found.values()) / batch > _WORTH_SECONDS
+        )
+
+    def _tree(self, room: int, share: Share) -> Engine | None:
+        """A tree, if one of some rows, and one of fewer, let expect that one of all rows beats brute force."""
+        if self._metric is Metric.INNER_PRODUCT or KDTree.bytes_needed(*self._rows.shape) > room:
+            return None
+        count = min(_TRIAL_ROWS, _TRIAL_NUMBERS // self._rows.shape[1])
+        sample = self._rows[:: max(1, len(self._rows) // count)][:count]
+        queries = self._rows[1 :: max(1, len(self._rows) // _TRIAL)][:_TRIAL]
+        trees = [KDTree(rows, self._metric) for rows in (sample[::4], sample)]
+        small, large = (_seconds(partial(tree.propose, queries, _NEIGHBOURS)) / len(queries) for tree in trees)
+        growth = min(1.0, max(0.0, np.log(large / small) / np.log(4)))
+        expected = large * (len(self._rows) / len(sample)) ** growth
+        usual = min(self._seconds[1].values())
+        pays = expected < usual / _WORTH
+        log.info(
+            "Exact search: one query takes %.2f ms, with a k-d tree %.2f ms by a trial on %d rows%s.",
+            1000 * usual,
+            1000 * expected,
+            len(sample),
+            "; it is being built" if pays else "",
+        )
+        return KDTree(self._rows, self._metric, share) if pays else None
+
+    def _projections(self, room: int, _share: Share) -> Engine | None:
+        """Projections, if the rows have few strong directions."""
+        if self._metric is not Metric.L2 or Projections.bytes_needed(*self._rows.shape) > room:
+            return None
+        return Projections(self._rows) if Projections.may_pay(self._rows) else None
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
