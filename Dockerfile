@@ -45,6 +45,13 @@ COPY --from=project /installed /
 ENV PATH=/opt/knn-container/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# How an image asks NVIDIA's container runtime, where that is the engine's default one, for all GPUs and for the parts
+# of the driver that compute; `--gpus` asks for its own choice, and elsewhere this means nothing.
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# cuBLAS: never fewer bits than float32 has (a trial at start checks it), and the same bits in every run.
+ENV NVIDIA_TF32_OVERRIDE=0 \
+    CUBLAS_WORKSPACE_CONFIG=:4096:8
 ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="knn-container" \

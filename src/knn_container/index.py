@@ -1,5 +1,6 @@
 """Builds FAISS indexes."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
+from knn_container import gpu
 from knn_container.batch import Float32Array
 from knn_container.errors import UserError
 from knn_container.metric import Metric, unit_rows
@@ -21,6 +23,8 @@ _EF_CONSTRUCTION = 64
 _ROWS_PER_CENTROID = 256
 _LARGEST_FP16 = float(np.finfo(np.float16).max)
 _BLOCK = 1 << 20  # numbers in a block that is copied on its way into the index: 4 MiB
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,13 @@ class IndexSpec:
         return self.metric is Metric.COSINE and self.index_type != FLAT
 
 
-def build(spec: IndexSpec, rows: int, width: int, blocks: Callable[[int], Iterator[Float32Array]]) -> faiss.Index:
+def build(
+    spec: IndexSpec,
+    rows: int,
+    width: int,
+    blocks: Callable[[int], Iterator[Float32Array]],
+    find_card: Callable[[], gpu.Card | None] = lambda: None,
+) -> faiss.Index:
     """Builds an index.
 
     Args:
@@ -59,6 +69,7 @@ def build(spec: IndexSpec, rows: int, width: int, blocks: Callable[[int], Iterat
         width: d, their dimension.
         blocks: gives the rows as (m, d) arrays of at most as many rows as it is asked for, in the order in which
             they are to be numbered; it is called twice where the index needs training.
+        find_card: `gpu.find`, for inverted lists to be built with a GPU's help; it is called for them alone.
 
     Returns:
         A FAISS index of n rows, numbered from 0.
@@ -68,13 +79,33 @@ def build(spec: IndexSpec, rows: int, width: int, blocks: Callable[[int], Iterat
     """
     index = _empty_index(spec, rows, width)
     block_rows = max(1, _BLOCK // width)
+    card = None
     if not index.is_trained:
         use_matrix_products()
-        index.train(_prepare(spec, _training_rows(spec, index, rows, blocks(block_rows))))
+        sample = _prepare(spec, _training_rows(spec, index, rows, blocks(block_rows)))
+        card = find_card() if isinstance(index, faiss.IndexIVF) else None
+        if card and not _train_on(card, index, sample):
+            card, index = None, _empty_index(spec, rows, width)
+        if not index.is_trained:
+            index.train(sample)
+        del sample
+    adder = gpu.Adder(index, card)
     with _one_thread(spec.index_type == HNSW):
         for block in blocks(block_rows):
-            index.add(_prepare(spec, block))
+            adder.add(_prepare(spec, block))
     return index
+
+
+def _train_on(card: gpu.Card, index: faiss.IndexIVF, sample: Float32Array) -> bool:
+    """Trains an index with a GPU's help; says whether that worked."""
+    try:
+        with gpu.k_means(card, index):
+            index.train(sample)
+    except gpu.FAILURES as error:
+        log.warning("The CPU does the k-means: %s", error)
+        return False
+    log.info("k-means ran on GPU %d, %s.", card.number, card.name)
+    return True
 
 
 @contextmanager

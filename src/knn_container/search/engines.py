@@ -16,6 +16,7 @@ from knn_container.search.neighbours import SPARE, direct_scan
 
 SCAN, PRODUCTS, PROJECTIONS, KD_TREE = "scan", "products", "projections", "kd_tree"
 ENGINES = (SCAN, PRODUCTS, PROJECTIONS, KD_TREE)
+GPU = "gpu"  # cannot be asked for: not every machine has one
 EPSILON = float(np.finfo(np.float32).eps)
 LARGEST = float(np.finfo(np.float32).max)
 TINY = float(np.finfo(np.float32).tiny)
@@ -26,7 +27,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """One of `ENGINES`."""
+        """One of `ENGINES`, or `GPU`."""
 
     @property
     def spare(self) -> int:

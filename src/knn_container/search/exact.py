@@ -1,6 +1,7 @@
 """The exact nearest neighbours of a flat index, whatever engine proposes them."""
 
 import threading
+from functools import partial
 
 import faiss
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from knn_container.batch import BoolArray, Float32Array
 from knn_container.metric import Metric, nearest
 from knn_container.search.engines import KD_TREE, PROJECTIONS, SCAN, Engine, Scan
+from knn_container.search.gpu_flat import flat_on_card
 from knn_container.search.kd_tree import KDTree
 from knn_container.search.neighbours import SPARE, Neighbours, Share, Timing, own_memory, parts, slices
 from knn_container.search.products import Products
@@ -56,7 +58,8 @@ class ExactSearch:
         """As `Search.speed_up`, by a trial of the engines."""
         if not self._may_change or not len(self._rows):
             return
-        trial = Trial(self._rows, self._metric, self.search)
+        on_card = partial(flat_on_card, self._index, self._rows, self._metric, self._without_card)
+        trial = Trial(self._rows, self._metric, self.search, on_card)
 
         def choose() -> None:
             usual = list(dict.fromkeys(engine for _, engine in [*self._plan, (0, self._last_resort)]))
@@ -67,6 +70,9 @@ class ExactSearch:
             threading.Thread(target=choose, name="trial of engines", daemon=True).start()
         else:
             choose()
+
+    def _without_card(self) -> None:
+        self._plan = self._first_plan(AUTO)
 
     @property
     def timings(self) -> tuple[Timing, ...]:

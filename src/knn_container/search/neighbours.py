@@ -41,7 +41,7 @@ class Timing:
     """How long an engine took in a trial.
 
     Attributes:
-        engine: one of `engines.ENGINES`.
+        engine: one of `engines.ENGINES`, or `engines.GPU`.
         queries: in one batch.
         seconds: for the batch.
         chosen: whether batches of this size are searched by it.

@@ -39,14 +39,20 @@ class Trial:
         rows: (n, d) of the index.
         metric: what makes them near.
         search: searches with an engine.
+        on_card: gives the engine of a GPU, if there is one.
     """
 
     def __init__(
-        self, rows: Float32Array, metric: Metric, search: Callable[[Engine, Float32Array, int], Neighbours]
+        self,
+        rows: Float32Array,
+        metric: Metric,
+        search: Callable[[Engine, Float32Array, int], Neighbours],
+        on_card: Callable[[], Engine | None],
     ) -> None:
         self._rows = rows
         self._metric = metric
         self._search = search
+        self._on_card = on_card
         self._seconds: dict[int, dict[Engine, float]] = {batch: {} for batch in _BATCHES}
 
     def run(
@@ -63,22 +69,31 @@ class Trial:
                 if self._is_affordable(engine, batch, time.perf_counter() - started):
                     self._time(engine, batch)
         yield self._result()
-        for build in (self._tree, self._projections) if self._may_pay(queries) else ():
-            began = time.perf_counter()
-            if built := build(room, share):
-                log.info("Exact search: %s was built in %.1f s.", built.name, time.perf_counter() - began)
-                for batch in _BATCHES:
-                    self._time(built, batch)
-                yield self._result()
-                break
+        if self._may_pay(queries):
+            for build in (self._on_card, partial(self._tree, room, share), partial(self._projections, room)):
+                if self._build(build):
+                    yield self._result()
         self._log()
+
+    def _build(self, build: Callable[[], Engine | None]) -> bool:
+        started = time.perf_counter()
+        built = build()
+        if built:
+            log.info("Exact search: %s was built in %.1f s.", built.name, time.perf_counter() - started)
+            for batch in reversed(_BATCHES):
+                if batch == 1 or self._seconds[batch // 16].get(built, np.inf) < 16 * self._best(batch // 16):
+                    self._time(built, batch)
+        return built is not None
+
+    def _best(self, batch: int) -> float:
+        return min(self._seconds[batch].values(), default=np.inf)
 
     def _is_affordable(self, engine: Engine, batch: int, spent: float) -> bool:
         """Whether an engine may win with a batch, and can be timed in the time that is left."""
         if batch == 1:
             return True
         smaller = self._seconds[batch // 16]
-        if engine not in smaller or smaller[engine] > _HOPELESS * min(smaller.values()):
+        if engine not in smaller or smaller[engine] > _HOPELESS * self._best(batch // 16):
             return False
         return spent + 8 * smaller[engine] < _SECONDS
 
