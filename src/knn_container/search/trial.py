@@ -152,7 +152,7 @@ class Trial:
         )
         return KDTree(self._rows, self._metric, share) if pays else None
 
-    def _projections(self, room: int, _share: Share) -> Engine | None:
+    def _projections(self, room: int) -> Engine | None:
         """Projections, if the rows have few strong directions."""
         if self._metric is not Metric.L2 or Projections.bytes_needed(*self._rows.shape) > room:
             return None
