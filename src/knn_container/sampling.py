@@ -18,6 +18,7 @@ from knn_container.batch import Features, Float32Array, Float64Array, IdArray, I
 
 UInt64Array = NDArray[np.uint64]
 LARGEST_KEY = 2**64 - 1
+_SPARE = 16  # to look for the largest keys at every batch would take longer than the reading
 _GRID = 256  # keys that are asked about at a time in the search for the last key of a sample
 
 
@@ -122,7 +123,8 @@ class Places:
 class BottomK:
     """Keeps the `size` rows with the smallest keys of all that are added.
 
-    Memory is that of the rows kept and of one batch: arrays grow in place, by what a batch needs.
+    Memory is that of the rows kept, a 16th more, and of one batch: arrays grow in place, by what a batch needs, and
+    rows that are too many are dropped when there is no room for others.
     """
 
     def __init__(self, size: int, seed: int) -> None:
@@ -144,7 +146,7 @@ class BottomK:
         self._order: Int64Array = np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        return self._held
+        return min(self._held, self.size)
 
     def add(
         self,
@@ -174,16 +176,15 @@ class BottomK:
         self._label_type = labels.dtype if self._label_type is None else np.result_type(self._label_type, labels)
         keys = row_keys(self.seed, file, start, len(labels))
         chosen = np.flatnonzero(keys <= self._limit)
-        held = self._held
-        self._append(project(features[chosen]), labels[chosen], keys[chosen], start + chosen)
-        self._file_of[held : self._held] = place
+        new = self._append(project(features[chosen]), labels[chosen], keys[chosen], start + chosen)
+        self._file_of[new] = place
         if uids:
             self._named = True
-            self._uids[held : self._held] = np.array(uids, object)[chosen]
-        if self._held > self.size:
-            self._drop(self._held - self.size)
+            self._uids[new] = np.array(uids, object)[chosen]
 
-    def _append(self, features: Float32Array, labels: LabelArray, keys: UInt64Array, numbers: Int64Array) -> None:
+    def _append(self, features: Float32Array, labels: LabelArray, keys: UInt64Array, numbers: Int64Array) -> slice:
+        if self._held + len(keys) > max(len(self._keys), self.size + self.size // _SPARE):
+            self._trim()
         end = self._held + len(keys)
         if end > len(self._keys):
             self._grow(end, features.shape[1])
@@ -194,6 +195,7 @@ class BottomK:
         self._number[new] = numbers
         self._uids[new] = ""
         self._held = end
+        return new
 
     def _grow(self, rows: int, width: int) -> None:
         # ndarray.resize reallocates, which moves large arrays by their page tables and never holds them twice.
@@ -202,6 +204,10 @@ class BottomK:
         self._features.resize((rows, width), refcheck=False)
         for array in (self._labels, self._keys, self._file_of, self._number, self._uids):
             array.resize(rows, refcheck=False)
+
+    def _trim(self) -> None:
+        if self._held > self.size:
+            self._drop(self._held - self.size)
 
     def _drop(self, count: int) -> None:
         """Forgets the rows with the largest keys; rows from the end fill their places."""
@@ -216,6 +222,7 @@ class BottomK:
 
     def summary(self) -> Summary:
         """What has been read and kept."""
+        self._trim()
         return Summary(
             files=dict(zip(self._files, self._rows, strict=True)),
             rows=self._held,
@@ -226,10 +233,12 @@ class BottomK:
 
     def count(self, keys: UInt64Array) -> Int64Array:
         """How many rows that are kept have at most each of (m,) keys."""
+        self._trim()
         return np.searchsorted(np.sort(self._keys[: self._held]), keys, side="right")
 
     def settle(self, limit: int = LARGEST_KEY) -> Places:
         """Forgets rows with keys above `limit`, ends the sampling and tells where the rows left come from."""
+        self._trim()
         largest = int(np.count_nonzero(self._keys[: self._held] > np.uint64(limit)))
         if largest:
             self._drop(largest)
@@ -253,7 +262,8 @@ class BottomK:
     def finish(self) -> Sample:
         """Ends the sampling and hands its memory over."""
         labels, ids, _ = merge([self.summary()], [self.settle()])
-        return Sample(self._features[: self._held], labels, ids, self._order, self.rows_read)
+        self._features.resize((self._held, self._features.shape[1]), refcheck=False)
+        return Sample(self._features, labels, ids, self._order, self.rows_read)
 
 
 def last_key(size: int, count: Callable[[UInt64Array], Int64Array]) -> int:

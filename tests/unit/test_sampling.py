@@ -217,3 +217,16 @@ def test_memory_is_that_of_the_sample_and_a_few_batches():
         tracemalloc.stop()
     assert len(sample) == size
     assert peak < 3 * (batch + size) * columns * 4  # all rows would be 40 MB
+
+
+def test_no_more_rows_are_told_of_than_are_asked_for():
+    sampler = BottomK(100, 0)
+    for start in range(0, 200, 4):
+        sampler.add("a", start, np.zeros((4, 2), np.float32), np.zeros(4))
+        expected = min(100, start + 4)
+        assert len(sampler) == expected
+    assert sampler.summary().rows == 100
+    sampler.add("b", 0, np.zeros((4, 2), np.float32), np.zeros(4))
+    assert sampler.count(np.array([2**64 - 1], np.uint64)).tolist() == [100]
+    assert len(sampler.settle().labels) == 100
+    assert sampler.finish().features.shape == (100, 2)

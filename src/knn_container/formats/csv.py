@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 import orjson
+import simdjson
 
 from knn_container.batch import Batch, Column, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
@@ -33,17 +34,17 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
     if not _extends_ascii(encoding):
         yield from _read_lines(stream, batch_size, width, encoding, 1)
         return
-    line = 1
+    line, parser = 1, simdjson.Parser()
     for block in plain_numbers.blocks(stream):
-        table = plain_numbers.decode(block)
+        table = plain_numbers.decode(block, parser)
         if table is None or table.shape[1] < 2 or (width is not None and table.shape[1] != width + 1):
-            batches = _read_lines(BytesIO(block), batch_size, width, encoding, line)
+            batches, lines = _read_lines(BytesIO(block), batch_size, width, encoding, line), len(block.splitlines())
         else:
-            batches = _cut(table, batch_size, line)
+            batches, lines = _cut(table, batch_size, line), len(table)
         for batch in batches:
             yield batch
             width = batch.features.shape[1]
-        line += len(block.splitlines())
+        line += lines
 
 
 def _extends_ascii(encoding: str) -> bool:
@@ -89,15 +90,29 @@ def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: st
         FormatError: as `read_batches`.
     """
     if _extends_ascii(encoding):
-        table = plain_numbers.decode(body)
-        if table is not None and table.shape[1] == width + label_size:
-            return finite_float32(table[:, label_size:], 1)
+        rows = _decode_plain(body, width, label_size)
+        if rows is not None:
+            return rows
     block = list(_numbered_lines(BytesIO(body), encoding))
     if not block:
         raise FormatError("expected at least one row of numbers, an empty body came")
     table = _decode(block, width, label_size)
     with _rows_numbered(block):
         return finite_float32(table[:, label_size:], 0)
+
+
+def _decode_plain(body: bytes, width: int, label_size: int) -> Float32Array | None:
+    """Decodes a request of plain numbers alone; None of any other, or where a row is wrong."""
+    parser, parts = simdjson.Parser(), []
+    for block in [body] if len(body) < plain_numbers.BLOCK else plain_numbers.blocks(BytesIO(body)):
+        table = plain_numbers.decode(block, parser)
+        if table is None or table.shape[1] != width + label_size:
+            return None
+        try:
+            parts.append(finite_float32(table[:, label_size:], 1))
+        except FormatError:
+            return None
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def encode(columns: Sequence[Column]) -> bytes:

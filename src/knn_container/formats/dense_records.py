@@ -1,123 +1,120 @@
-"""Dense records of one layout, decoded together without a protobuf parser.
+"""Dense records decoded many at a time, as tables of the records of one layout each."""
 
-Files mostly hold records that differ in their numbers alone. The first record shows where these are; if every other
-byte of every record equals the first's, so does every record's structure, and the numbers are columns of one table.
-Anything else is left to the parser. The wire format is that of protobuf.dev's "Encoding".
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-_FEATURES, _LABEL = 1, 2  # fields of a record
-_KEY, _VALUE = 1, 2  # fields of an entry of a map
-# By the field of a value that holds the tensor.
-_DTYPES: dict[int, np.dtype[Any]] = {2: np.dtype("<f4"), 3: np.dtype("<f8")}
-_VALUES = 1  # field of a tensor
-_LENGTH_DELIMITED = 2
+from knn_container.batch import BoolArray, Float32Array, Int64Array, LabelArray
+from knn_container.formats.layouts import Layout, locate
+from knn_container.formats.records import Bytes, Records
 
-Floats = NDArray[np.float32 | np.float64]
+LONGEST_UID = 256  # characters: every row of a model holds as many as its longest name
+FEW = 8  # records of one layout at least are worth a table
+_TRIES = 4  # layouts that are looked for among the records of one length
 
 
 @dataclass(frozen=True)
-class _Span:
-    """Where a tensor's packed numbers are in a record."""
+class Part:
+    """Some of the records, decoded.
 
-    start: int
-    end: int
-    dtype: np.dtype[Any]
+    Attributes:
+        rows: (n,) their numbers, ascending.
+        features: (n, d), all finite.
+        labels: (n,), all finite; empty where they were not asked for.
+        uids: n names; empty where they were not asked for, or there are none.
+    """
 
-    def cut(self, table: NDArray[np.uint8]) -> Floats:
-        return np.ascontiguousarray(table[:, self.start : self.end]).view(self.dtype)
-
-
-def table(payloads: Sequence[bytes]) -> NDArray[np.uint8] | None:
-    """Puts serialised records of one length below each other: (n, length) bytes; None where lengths differ."""
-    length = len(payloads[0])
-    if any(len(payload) != length for payload in payloads):
-        return None
-    return np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), length)
+    rows: Int64Array
+    features: Float32Array
+    labels: LabelArray
+    uids: list[str]
 
 
-def decode(records: NDArray[np.uint8]) -> tuple[Floats, Floats] | None:
-    """Decodes records that all have one feature and one label tensor, dense, of floats, and nothing else.
+def decode(records: Records, *, labelled: bool) -> tuple[list[Part], Int64Array]:
+    """Decodes records that are dense and like many others.
 
     Args:
-        records: (n, length) bytes, at least one serialised record.
+        records: any.
+        labelled: whether to read labels and names.
 
     Returns:
-        (n, d) features and (n, m) labels; None where the records are not of this kind or not of one layout.
+        What was decoded, and the rows that are left for another parser, ascending. Those of NaN, infinities and
+        numbers outside float32 are among them.
     """
-    first = records[0].tobytes()
-    spans = _locate(first)
-    if spans is None:
-        return None
-    structure = np.ones(len(first), bool)
-    for span in spans:
-        structure[span.start : span.end] = False
-    if not (records[:, structure] == records[0, structure]).all():
-        return None
-    return spans[0].cut(records), spans[1].cut(records)
+    parts: list[Part] = []
+    left = [np.empty(0, np.int64)]
+    for same_length in records.of_one_length():
+        rows = same_length
+        for _ in range(_TRIES):
+            if len(rows) < FEW:
+                break
+            like_first, part = _decode_first(records, rows, labelled)
+            if part:
+                parts.append(part)
+            else:
+                left.append(rows[like_first])
+            rows = rows[~like_first]
+        left.append(rows)
+    return parts, np.sort(np.concatenate(left))
 
 
-def _locate(record: bytes) -> tuple[_Span, _Span] | None:
-    """Finds the feature and the label numbers."""
+def join(parts: Sequence[Part]) -> Part:
+    """Puts parts that together have all rows from 0 on into one, whose labels have a type that holds all of them.
+
+    Raises:
+        ValueError: they differ in their number of features.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    rows = sum(len(part.rows) for part in parts)
+    (width,) = {part.features.shape[1] for part in parts}
+    features = np.empty((rows, width), np.float32)
+    labels = np.empty(sum(len(part.labels) for part in parts), np.result_type(*(part.labels for part in parts)))
+    uids = [""] * rows if any(part.uids for part in parts) else []
+    for part in parts:
+        features[part.rows] = part.features
+        if len(labels):
+            labels[part.rows] = part.labels
+        for row, uid in zip(part.rows.tolist() if part.uids else (), part.uids, strict=True):
+            uids[row] = uid
+    return Part(np.arange(rows), features, labels, uids)
+
+
+def _decode_first(records: Records, rows: Int64Array, labelled: bool) -> tuple[BoolArray, Part | None]:
+    """Decodes those records of one length that have the layout of the first: which they are, and what is in them."""
+    layout = locate(records[rows[0]])
+    if layout:
+        table = records.table(rows)
+        like_first = layout.fits(table)
+        if like_first[0]:
+            alike = table if like_first.all() else table[like_first]
+            return like_first, _read(layout, alike, rows[like_first], labelled)
+    return rows == rows[0], None
+
+
+def _read(layout: Layout, table: Bytes, rows: Int64Array, labelled: bool) -> Part | None:
+    """Reads (n, length) records of one layout; None where one of them is not as it should be."""
     try:
-        entries = _once(record, 0, len(record))
-        features, label = (_span(record, *entries.pop(field)) for field in (_FEATURES, _LABEL))
-    except (KeyError, ValueError, IndexError):
+        with np.errstate(over="ignore"):
+            features = layout.features.read(table).astype(np.float32, order="C")
+        labels, uids = _read_labels(layout, table) if labelled else (np.empty(0, np.float32), [])
+    except ValueError:
         return None
-    return None if entries else (features, label)
+    return Part(rows, features, labels, uids) if np.isfinite(features).all() and np.isfinite(labels).all() else None
 
 
-def _span(record: bytes, start: int, end: int) -> _Span:
-    """Finds the numbers in a map's entry.
-
-    Raises:
-        KeyError, ValueError, IndexError: it holds something else.
-    """
-    entry = _once(record, start, end)
-    if record[slice(*entry.pop(_KEY))] != b"values":
-        raise ValueError("another key")
-    ((kind, tensor),) = _once(record, *entry.pop(_VALUE)).items()
-    ((field, numbers),) = _once(record, *tensor).items()
-    dtype = _DTYPES[kind]
-    if entry or field != _VALUES or (numbers[1] - numbers[0]) % dtype.itemsize:
-        raise ValueError("more than packed numbers")
-    return _Span(*numbers, dtype)
-
-
-def _once(message: bytes, start: int, end: int) -> dict[int, tuple[int, int]]:
-    """The spans of a message's fields, each length-delimited and there once.
+def _read_labels(layout: Layout, table: Bytes) -> tuple[LabelArray, list[str]]:
+    """Reads a label and, where there is one, the name of each record.
 
     Raises:
-        ValueError: a field that is not.
+        ValueError: not one label, or a name that is not UTF-8.
     """
-    spans: dict[int, tuple[int, int]] = {}
-    for tag, span in _fields(message, start, end):
-        if tag & 7 != _LENGTH_DELIMITED or tag >> 3 in spans or span[1] > end:
-            raise ValueError("an unusual field")
-        spans[tag >> 3] = span
-    return spans
-
-
-def _fields(message: bytes, start: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    while start < end:
-        tag, start = _varint(message, start)
-        length, start = _varint(message, start)
-        yield tag, (start, start + length)
-        start += length
-
-
-def _varint(message: bytes, start: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[start]
-        start += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, start
-        shift += 7
+    if layout.label is None or layout.label.size != 1:
+        raise ValueError("not one label")
+    labels = layout.label.read(table)[:, 0].copy()
+    start, end = layout.uid
+    if end - start > LONGEST_UID:
+        raise ValueError("a long name")
+    names = table[:, start:end].tobytes()
+    return labels, [names[place : place + end - start].decode() for place in range(0, len(names), max(1, end - start))]

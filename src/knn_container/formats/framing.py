@@ -9,29 +9,30 @@ searched for, since SageMaker's own SDK writes payloads that hold it uncut.
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from io import BytesIO
 from itertools import islice
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from knn_container.batch import Int64Array
 from knn_container.errors import FormatError, ReadingStopped
+from knn_container.formats.records import Bytes, Records
 
 MAGIC = b"\x0a\x23\xd7\xce"
+_MAGIC_WORD = int.from_bytes(MAGIC, "little")
 _HEADER = struct.Struct("<4sI")
 _LENGTH_BITS = 29
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 LARGEST_BLOCK = 1 << 22  # bytes that are taken together: 4 MiB, or one record
-_FEW = 16  # records of one length at least are worth a table
 
 
-class _Bytes(Protocol):
+class _Readable(Protocol):
     def read(self, size: int, /) -> bytes:
         """Reads `size` bytes, fewer at the end."""
 
 
-def read_payloads(stream: _Bytes, first_row: int = 1) -> Iterator[bytes]:
+def read_payloads(stream: _Readable, first_row: int = 1) -> Iterator[bytes]:
     """Takes the frames off a stream and joins the parts of each record.
 
     Args:
@@ -83,49 +84,55 @@ def frame(payload: bytes) -> bytes:
 
 
 class Frames:
-    """A stream of frames that gives records of one length as a table, without looking at each.
+    """A stream of frames that are taken many at a time, mostly without looking at each.
 
     Args:
         stream: frames up to its end.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._read1: Callable[[int], bytes] = stream.read1  # type: ignore[attr-defined]
-        self._ahead = BytesIO()  # read, but given back
+        self._readinto1: Callable[[Bytes], int] = stream.readinto1  # type: ignore[attr-defined]
+        self._ahead: Bytes = np.empty(0, np.uint8)  # read, but not taken
         self._stopped = False
         self._row = 1
+        self._stride = 0  # bytes of a frame, of those taken last
 
-    def table(self, count: int) -> NDArray[np.uint8] | None:
-        """Takes up to `count` records of one length, if many follow each other; all of them at most `LARGEST_BLOCK`.
+    def take(self, count: int) -> Records:
+        """Takes up to `count` records, fewer where they are long or at the end; none at the end.
 
-        Returns:
-            (n, length) the payloads; None where the next records differ in length, or are in several parts.
-        """
-        header = self._take(_HEADER.size)
-        magic, length = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0)
-        if magic != MAGIC or not 0 < length < 1 << _LENGTH_BITS:
-            self._give_back(header)
-            return None
-        stride = _HEADER.size + length + -length % 4
-        count = max(1, min(count, LARGEST_BLOCK // stride))
-        block = header + self._take(stride * count - len(header))
-        whole = len(block) // stride
-        table = np.frombuffer(block, np.uint8, whole * stride).reshape(whole, stride)
-        headers = np.ascontiguousarray(table[:, : _HEADER.size]).view(np.uint64)[:, 0] if whole else np.empty(0)
-        same = int(np.argmin(headers == headers[0])) if whole and not (headers == headers[0]).all() else whole
-        if same < min(count, _FEW) or (same < whole and same < count // 2):
-            self._give_back(block)
-            return None
-        self._give_back(block[same * stride :])
-        self._row += same
-        return table[:same, _HEADER.size : _HEADER.size + length]
-
-    def payloads(self, count: int) -> list[bytes]:
-        """Takes up to `count` records one by one, and no further one after `LARGEST_BLOCK`.
+        Records take at most `LARGEST_BLOCK` together, unless it is one.
 
         Raises:
             FormatError: as `read_payloads`.
         """
+        records = self._find(count)
+        if not len(records):
+            return Records.of(self._payloads(count))
+        end = int(records.starts[-1] + records.lengths[-1] + 3 & ~3)
+        self._ahead = self._ahead[end:]
+        self._row += len(records)
+        self._stride = -(-end // len(records))
+        return records
+
+    def _find(self, count: int) -> Records:
+        """Reads as much as up to `count` whole frames should take, and finds them; fewer before one that is not."""
+        size = count * (self._stride or self._first_stride())
+        while True:
+            size = min(size, LARGEST_BLOCK)
+            block = self._fill(size)
+            starts, lengths = find_frames(block)
+            missing = count - len(starts)
+            if missing <= 0 or len(block) < size or len(block) >= LARGEST_BLOCK:
+                return Records(block, starts[:count], lengths[:count])
+            size += missing * (size // max(1, len(starts)))
+
+    def _first_stride(self) -> int:
+        header = self._fill(_HEADER.size)[: _HEADER.size].tobytes()
+        magic, length = _HEADER.unpack(header) if len(header) == _HEADER.size else (b"", 0)
+        return _HEADER.size + length + -length % 4 if magic == MAGIC else 1
+
+    def _payloads(self, count: int) -> list[bytes]:
+        """Takes up to `count` records one by one, and no further one after `LARGEST_BLOCK`."""
         found: list[bytes] = []
         room = LARGEST_BLOCK
         for payload in islice(read_payloads(self, self._row), count):
@@ -142,26 +149,70 @@ class Frames:
         Raises:
             ReadingStopped: there are fewer, and not because of the end.
         """
-        block = self._take(size)
-        if len(block) < size and self._stopped:
+        pieces = []
+        while size and len(piece := self._fill(min(size, LARGEST_BLOCK))):
+            pieces.append(piece[:size].tobytes())
+            self._ahead = piece[size:]
+            size -= len(pieces[-1])
+        if size and self._stopped:
             raise ReadingStopped
-        return block
+        return b"".join(pieces)
 
-    def _take(self, size: int) -> bytes:
-        """Reads what there is of `size` bytes."""
-        pieces = [self._ahead.read(size)]
-        missing = size - len(pieces[0])
-        while missing and not self._stopped:
+    def _fill(self, size: int) -> Bytes:
+        """Reads until `size` bytes are there, if there are as many, and gives all that are."""
+        filled = len(self._ahead)
+        if filled < size and not self._stopped:
+            block = np.empty(size, np.uint8)
+            block[:filled] = self._ahead
             try:
-                piece = self._read1(missing)
+                while filled < size and (came := self._readinto1(block[filled:])):
+                    filled += came
             except ReadingStopped:
                 self._stopped = True
-                break
-            if not piece:
-                break
-            pieces.append(piece)
-            missing -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._ahead = block[:filled]
+        return self._ahead
 
-    def _give_back(self, block: bytes) -> None:
-        self._ahead = BytesIO(block + self._ahead.read())
+
+def find_frames(block: Bytes) -> tuple[Int64Array, Int64Array]:
+    """Finds the whole frames at the beginning of a block, up to one that is broken or a part of a record.
+
+    Args:
+        block: (m,) bytes, of which a frame begins at the first.
+
+    Returns:
+        (n,) where the payloads begin, and (n,) their lengths.
+    """
+    words = block[: len(block) // 4 * 4].view("<u4")
+    if alike := _count_alike(words):
+        lengths = np.full(alike, words[1], np.int64)
+        return 4 * _words(int(words[1])) * np.arange(alike) + _HEADER.size, lengths
+    places = np.flatnonzero(words[:-1] == _MAGIC_WORD)
+    lengths = words[places + 1].astype(np.int64)  # those of parts are too long for any block
+    ends = places + _words(lengths)
+    # Frames that follow each other are found together; the magic inside a payload makes a gap.
+    gaps = np.flatnonzero(ends != np.append(places[1:], -1))
+    runs = [np.empty(0, np.int64)]
+    following, at = 0, 0
+    while following < len(places) and places[following] == at:
+        last = gaps[np.searchsorted(gaps, following)]
+        run = np.arange(following, last + (ends[last] <= len(words)))
+        runs.append(run)
+        at = ends[last]
+        following = np.searchsorted(places, at)
+    found = np.concatenate(runs)
+    return 4 * places[found] + _HEADER.size, lengths[found]
+
+
+def _words(length: Any) -> Any:
+    """The words of frames whose payloads have so many bytes."""
+    return 2 + (length + 3 >> 2)
+
+
+def _count_alike(words: NDArray[np.uint32]) -> int:
+    """How many whole frames there are, if all have the header of the first; else 0."""
+    if len(words) < 2 or words[0] != _MAGIC_WORD:
+        return 0
+    stride = _words(int(words[1]))
+    whole = len(words) // stride
+    headers, cut_off = words[: whole * stride].reshape(whole, stride)[:, :2], words[whole * stride :][:2]
+    return whole if (headers == words[:2]).all() and (cut_off == words[: len(cut_off)]).all() else 0

@@ -6,6 +6,7 @@ The shapes of an instance are those of SageMaker's "Common Data Formats for Infe
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import orjson
 
 from knn_container.batch import Column, Features, SparseRows, check_width, finite_float32, sparse_width
 from knn_container.errors import FormatError
+from knn_container.formats import plain_instances
 
 _SHAPES = (
     'expected {"features": [numbers]}, {"data": {"features": {"values": [numbers]}}} or the latter with keys and shape'
@@ -34,6 +36,9 @@ def decode_request(body: bytes, width: int) -> Features:
     """
     if not body.strip():
         raise FormatError('expected {"instances": [...]}, an empty body came')
+    if (table := plain_instances.decode(body, width)) is not None:
+        with suppress(FormatError):  # which is raised again below
+            return finite_float32(table, 1)
     document = _loads(body, None)
     instances = document.get("instances") if isinstance(document, dict) else None
     if not isinstance(instances, list):
@@ -50,6 +55,9 @@ def decode_lines(body: bytes, width: int) -> Features:
     lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
     if not lines:
         raise FormatError("expected one JSON instance a line, an empty body came")
+    if (table := plain_instances.decode_lines([line for _, line in lines], width)) is not None:
+        with suppress(FormatError):  # which is raised again below, with the line's number
+            return finite_float32(table, 1)
     instances = [_loads(line, number) for number, line in lines]
     return _rows(instances, [number for number, _ in lines], width)
 

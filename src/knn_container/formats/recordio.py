@@ -20,16 +20,18 @@ from knn_container.batch import (
     SparseRows,
     check_labels,
     check_width,
+    dense,
     finite_float32,
     sparse_width,
 )
 from knn_container.errors import FormatError
-from knn_container.formats import dense_records
-from knn_container.formats.framing import MAGIC, Frames, frame, read_payloads
+from knn_container.formats import answer_records, dense_records
+from knn_container.formats.dense_records import LONGEST_UID, Part
+from knn_container.formats.framing import MAGIC, Frames, find_frames, frame, read_payloads
 from knn_container.formats.record_pb2 import Bytes, Float32Tensor, Float64Tensor, Int32Tensor, Record, Value
+from knn_container.formats.records import Records
 
 _KEY = "values"
-_LONGEST_UID = 256  # every row of a model holds as many characters as its longest
 _WIDEST = 1 << 27  # features of a dense float32 row that fills the largest record
 
 Tensor = Float32Tensor | Float64Tensor | Int32Tensor
@@ -49,33 +51,35 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None) -> Iterat
     """
     frames = Frames(stream)
     first_row = 1
-    while batch := _next_batch(frames, batch_size, first_row, width):
+    while len(records := frames.take(batch_size)):
+        batch = _decode(records, first_row, width)
         yield batch
         width = batch.features.shape[1]
         first_row += len(batch)
 
 
-def _next_batch(frames: Frames, batch_size: int, first_row: int, width: int | None) -> Batch | None:
-    table = frames.table(batch_size)
-    if table is not None and (batch := _decode_dense(table, first_row, width)):
-        return batch
-    payloads = frames.payloads(batch_size) if table is None else [row.tobytes() for row in table]
-    if not payloads:
-        return None
-    return _decode_dense(dense_records.table(payloads), first_row, width) or _decode(payloads, first_row, width)
+def _decode(records: Records, first_row: int, width: int | None) -> Batch:
+    parts, left = dense_records.decode(records, labelled=True)
+    # The careful parser says what is wrong with a row, and keeps rows sparse where most of them are.
+    if not parts or 2 * len(left) > len(records):
+        return _parse_all(list(records), first_row, width)
+    try:
+        if len(left):
+            rest = _parse_all([records[row] for row in left], 1, parts[0].features.shape[1])
+            parts.append(Part(left, dense(rest.features), rest.labels, rest.uids))
+        rows = dense_records.join(parts)
+        check_width(rows.features.shape[1], width, first_row)
+    except ValueError:
+        return _parse_all(list(records), first_row, width)
+    return Batch(rows.features, rows.labels, rows.uids)
 
 
-def _decode_dense(table: NDArray[np.uint8] | None, first_row: int, width: int | None) -> Batch | None:
-    """Decodes records of one plain layout; None where they are not, or where one is wrong and must be named."""
-    decoded = None if table is None else dense_records.decode(table)
-    if decoded is None or decoded[0].shape[1] != (width or decoded[0].shape[1] or None) or decoded[1].shape[1] != 1:
-        return None
-    features, labels = decoded
-    check_labels(labels[:, 0], first_row)
-    return Batch(finite_float32(features, first_row), labels[:, 0])
+def _parse_all(payloads: Sequence[bytes], first_row: int, width: int | None) -> Batch:
+    """Parses records one by one.
 
-
-def _decode(payloads: Sequence[bytes], first_row: int, width: int | None) -> Batch:
+    Raises:
+        FormatError: as `read_batches`.
+    """
     records = [_parse(payload, row) for row, payload in enumerate(payloads, first_row)]
     features = _features(records, first_row, width)
     labels = np.concatenate([_label(record, row) for row, record in enumerate(records, first_row)])
@@ -99,6 +103,12 @@ def decode_request(body: bytes, width: int) -> Features:
     """
     if not body:
         raise FormatError("expected at least one record, an empty body came")
+    if len(body) >= dense_records.FEW * int.from_bytes(body[4:8], "little"):
+        starts, lengths = find_frames(np.frombuffer(body, np.uint8))
+        whole = len(starts) > 0 and len(body) - starts[-1] - lengths[-1] in range(4)
+        parts, left = dense_records.decode(Records(np.frombuffer(body, np.uint8), starts, lengths), labelled=False)
+        if whole and not len(left) and {part.features.shape[1] for part in parts} == {width}:
+            return dense_records.join(parts).features
     payloads = read_payloads(BytesIO(body)) if body.startswith(MAGIC) else [body]
     return _features([_parse(payload, row) for row, payload in enumerate(payloads, 1)], 1, width)
 
@@ -113,8 +123,8 @@ def _parse(payload: bytes, row: int) -> Record:
 def _uid(record: Record, row: int) -> str:
     if not isinstance(record.uid, str):  # protobuf hands text that is not UTF-8 on as bytes
         raise FormatError("the record's uid is not UTF-8", row)
-    if len(record.uid) > _LONGEST_UID:
-        raise FormatError(f"expected a uid of at most {_LONGEST_UID} characters, {len(record.uid)} came", row)
+    if len(record.uid) > LONGEST_UID:
+        raise FormatError(f"expected a uid of at most {LONGEST_UID} characters, {len(record.uid)} came", row)
     return record.uid
 
 
@@ -216,6 +226,8 @@ def encode_answers(columns: Mapping[str, Column]) -> bytes:
         columns: a number, an array or a list of text for every row, by name. float32 becomes a float32_tensor,
             other numbers a float64_tensor, text bytes in UTF-8.
     """
+    if (table := answer_records.encode(columns)) is not None:
+        return table
     return b"".join(
         frame(Record(label={name: _value(value) for name, value in zip(columns, row, strict=True)}).SerializeToString())
         for row in zip(*columns.values(), strict=True)

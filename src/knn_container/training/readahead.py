@@ -1,14 +1,14 @@
 """Reads bytes in one thread while another makes rows of them."""
 
 import threading
-from contextlib import suppress
 from io import BufferedReader, RawIOBase
-from queue import Empty, Full, Queue
+from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
+
 _BLOCK = 1 << 20
-_AHEAD = 2  # blocks that wait, beside the one being read and the one being taken
-_PATIENCE = 0.1  # seconds between looks whether the reader has gone
+_BLOCKS = 3  # the one being read, one that waits, and the one being taken
 
 
 class ReadAhead(RawIOBase):
@@ -20,26 +20,25 @@ class ReadAhead(RawIOBase):
 
     def __init__(self, stream: BufferedReader) -> None:
         super().__init__()
-        self._blocks: Queue[bytes | BaseException] = Queue(_AHEAD)
-        self._left = memoryview(b"")
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        for _ in range(_BLOCKS):
+            self._free.put(np.empty(_BLOCK, np.uint8).data)  # takes no memory before it is used
+        self._filled: SimpleQueue[tuple[memoryview, int] | BaseException] = SimpleQueue()
+        self._block, self._place, self._end = memoryview(b""), 0, 0  # what is being taken
         self._gone = threading.Event()
         threading.Thread(target=self._read, args=(stream,), name="read ahead", daemon=True).start()
 
     def _read(self, stream: BufferedReader) -> None:
         with stream:
-            block: bytes | BaseException = b"more"
-            while block and not isinstance(block, BaseException) and not self._gone.is_set():
+            count = -1
+            while count and not self._gone.is_set():
+                block = self._free.get()
                 try:
-                    block = stream.read1(_BLOCK)
+                    count = 0 if self._gone.is_set() else stream.readinto1(block)
                 except BaseException as error:
-                    block = error
-                self._put(block)
-
-    def _put(self, block: bytes | BaseException) -> None:
-        while not self._gone.is_set():
-            with suppress(Full):
-                self._blocks.put(block, timeout=_PATIENCE)
-                return
+                    self._filled.put(error)
+                    return
+                self._filled.put((block, count))
 
     def readable(self) -> bool:
         """It is."""
@@ -47,25 +46,24 @@ class ReadAhead(RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Takes what has been read."""
-        if not self._left:
-            block = self._blocks.get()
-            if not block or isinstance(block, BaseException):
-                self._put(block)  # for whoever asks again
-                if isinstance(block, BaseException):
-                    raise block
+        if self._place == self._end:
+            filled = self._filled.get()
+            if isinstance(filled, BaseException) or not filled[1]:
+                self._filled.put(filled)  # for whoever asks again
+                if isinstance(filled, BaseException):
+                    raise filled
                 return 0
-            self._left = memoryview(block)
-        count = min(len(self._left), len(buffer))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
+            (self._block, self._end), self._place = filled, 0
+        count = min(self._end - self._place, len(buffer))
+        buffer[:count] = self._block[self._place : self._place + count]
+        self._place += count
+        if self._place == self._end:
+            self._free.put(self._block)
         return count
 
     def close(self) -> None:
         """Ends the thread, after the read that it is in."""
-        self._gone.set()
-        while True:
-            try:
-                self._blocks.get_nowait()
-            except Empty:
-                break
+        if not self._gone.is_set():
+            self._gone.set()
+            self._free.put(memoryview(b""))
         super().close()

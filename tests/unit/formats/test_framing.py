@@ -72,9 +72,7 @@ def stream(content, step=10**6, **options):
 
 
 def take(frames, count):
-    """As `recordio.read_batches` does: records that come together, as a table or one by one."""
-    table = frames.table(count)
-    found = frames.payloads(count) if table is None else [row.tobytes() for row in table]
+    found = list(frames.take(count))
     assert len(found) <= count
     return found
 
@@ -123,11 +121,9 @@ def test_no_more_is_taken_together_than_the_limit_or_one_record(content, count, 
     assert found == payloads
 
 
-def test_a_table_is_within_the_limit_with_its_headers():
-    content = frame(bytes(1000)) * 10_000
-    frames = Frames(stream(content))
-    table = frames.table(10_000)
-    assert table.shape == ((4 << 20) // 1008, 1000)
+def test_what_is_taken_is_within_the_limit_with_its_headers():
+    frames = Frames(stream(frame(bytes(1000)) * 10_000))
+    assert [len(frames.take(10_000)) for _ in range(3)] == [(4 << 20) // 1008, (4 << 20) // 1008, 10_000 - 8322]
 
 
 @given(content=records(), count=st.integers(1, 100), cut=st.floats(0, 1), step=st.integers(1, 300))
@@ -165,27 +161,31 @@ def test_reading_that_is_stopped_leaves_exactly_the_whole_records_before(content
 
 
 @pytest.mark.parametrize(
-    ("content", "count", "rows"),
+    ("content", "found"),
     [
-        (frame(b"abcd") * 20, 100, 20),
-        (frame(b"abcd") * 20, 16, 16),
-        (frame(b"abcd") * 3, 3, 3),
-        (frame(b"abcd") * 15, 100, None),  # too few to be worth it
-        (frame(b"abcd") * 60 + frame(b"abcde") * 60, 100, 60),
-        (frame(b"abcd") * 20 + frame(b"abcde") * 100, 100, None),  # too few of so many
-        (frame(b"abcd") * 20 + frame(b"ab")[:-1], 100, 20),
-        (frame(b"abcd", flag=1) + frame(b"abcd", flag=3), 2, None),
-        (frame(b"") * 20, 20, None),
-        (b"1,2,3\n" * 20, 20, None),
-        (b"", 20, None),
+        (frame(b"abcd") * 3, [b"abcd"] * 3),
+        (frame(b"abcd") * 2 + frame(b"abcde") + frame(b"") + frame(b"ab"), [b"abcd", b"abcd", b"abcde", b"", b"ab"]),
+        (frame(b"ab") + frame(b"abc")[:-1], [b"ab"]),  # without its padding
+        (frame(b"abcd") * 2 + frame(b"abcd", flag=1) + frame(b"abcd", flag=3), [b"abcd", b"abcd"]),
+        (frame(b"abcd", flag=1) + frame(b"abcd", flag=3), []),
+        (
+            frame(struct.pack("<II", MAGIC, 4)) + frame(b"abcd") + frame(b"x"),
+            [struct.pack("<II", MAGIC, 4), b"abcd", b"x"],
+        ),
+        (frame(b"abcd") + b"text" + frame(b"abcd"), [b"abcd"]),
+        (b"text" + frame(b"abcd"), []),
+        (struct.pack("<I", MAGIC), []),
+        (b"", []),
     ],
 )
-def test_records_come_as_a_table_where_many_of_one_length_follow_each_other(content, count, rows):
-    frames = Frames(stream(content))
-    table = frames.table(count)
-    assert (None if table is None else len(table)) == rows
-    # What was looked at and not taken is there for whoever asks next.
-    taken = [] if table is None else [row.tobytes() for row in table]
-    expected, error = one_by_one(content)
-    if error is None:
-        assert taken + list(read_payloads(frames)) == expected
+def test_frames_are_found_up_to_what_is_not_a_whole_one(content, found):
+    block = np.frombuffer(content, np.uint8)
+    starts, lengths = framing.find_frames(block)
+    assert [content[start : start + length] for start, length in zip(starts, lengths, strict=True)] == found
+
+
+def test_records_of_many_lengths_come_many_at_a_time():
+    content = b"".join(frame(bytes(length % 50)) for length in range(10_000))
+    frames = Frames(stream(content, 1 << 20))
+    taken = [len(frames.take(1000)) for _ in range(11)]
+    assert taken == [1000] * 10 + [0]

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import simdjson
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -127,3 +128,24 @@ def test_rows_wider_than_a_block_are_read_whole():
     batches = list(csv.read_batches(io.BytesIO(row * 2), 10, None))
     assert [batch.features.shape for batch in batches] == [(1, 1_999_999)] * 2
     np.testing.assert_array_equal(batches[1].features[0], np.arange(1, 2_000_000))
+
+
+@pytest.mark.parametrize("bad", [None, 0, 7, 49])
+def test_a_long_request_is_parsed_in_blocks(monkeypatch, bad):
+    lines = [f"{row},{row}.5" for row in range(50)]
+    if bad is not None:
+        lines[bad] = "1,1e39"
+    body = "\n".join(lines).encode()
+    monkeypatch.setattr(plain_numbers, "BLOCK", 40)
+    if bad is None:
+        assert csv.decode_request(body, 2).tolist() == [[row, row + 0.5] for row in range(50)]
+    else:
+        with pytest.raises(FormatError, match=rf"row {bad + 1}: feature 2 is 1e\+39"):
+            csv.decode_request(body, 2)
+
+
+def test_a_parser_goes_on_after_what_it_could_not_parse():
+    parser = simdjson.Parser()
+    for text in (b"1,true\n", b'1,"2"\n', b"1,x\n", b"1,1e999\n"):
+        assert plain_numbers.decode(text, parser) is None
+        assert plain_numbers.decode(b"1,2\n", parser).tolist() == [[1, 2]]
