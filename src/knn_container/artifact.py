@@ -4,10 +4,8 @@
 nothing is executed on reading it.
 """
 
-import hashlib
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,13 +14,18 @@ from typing import Any
 import faiss
 import numpy as np
 
+from knn_container import checksums
 from knn_container.batch import IdArray, LabelArray
+from knn_container.checksums import TRAIN_AGAIN as _TRAIN_AGAIN
 from knn_container.errors import ArtifactError
-from knn_container.index import FLAT, padded
+from knn_container.index import padded
 from knn_container.metric import Metric
 from knn_container.model import LARGEST_K, Model, ModelOptions
+from knn_container.recall import Recall
 from knn_container.reduction import Reduction
 from knn_container.search import AUTO, ENGINES
+from knn_container.search.engines import KD_TREE
+from knn_container.search.kd_tree import KDTree
 from knn_container.voting import Aggregation, Weights
 
 FORMAT = "knn-container"
@@ -32,7 +35,7 @@ INDEX = "index.faiss"
 LABELS = "labels.npy"
 IDS = "ids.npy"
 FILES = (INDEX, LABELS, IDS)
-_TRAIN_AGAIN = "Train the model again, or copy it again from where it was made."
+Check = Callable[[Path, Mapping[str, Mapping[str, Any]]], None]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Manifest:
         stopped_early: whether SIGTERM ended the reading before the channel's end.
         label_type: numpy's name of the labels' type.
         hyperparameters: as they were given.
+        recall: of an approximate index, as measured after training; None of an exact one, and in older models.
     """
 
     options: ModelOptions
@@ -59,6 +63,7 @@ class Manifest:
     stopped_early: bool
     label_type: str
     hyperparameters: dict[str, str]
+    recall: Recall | None = None
 
     def document(self) -> dict[str, Any]:
         """The manifest as JSON holds it, the options beside the other fields."""
@@ -99,8 +104,11 @@ class Manifest:
             reduction=reduction,
             search_engine=document.get("search_engine", AUTO),
         )
-        others = {name: document[name] for name in cls.__dataclass_fields__ if name != "options"}
-        return cls(options, **others)
+        recall = Recall(**document["recall"]) if document.get("recall") else None
+        if recall:
+            recall.check()
+        others = {name: document[name] for name in cls.__dataclass_fields__ if name not in ("options", "recall")}
+        return cls(options, **others, recall=recall)
 
 
 def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArray, ids: IdArray) -> None:
@@ -120,7 +128,7 @@ def save(folder: Path, manifest: Manifest, index: faiss.Index, labels: LabelArra
             "format_version": FORMAT_VERSION,
             "faiss_version": faiss.__version__,
             **manifest.document(),
-            "files": {name: _describe(folder / name) for name in FILES},
+            "files": {name: checksums.describe(folder / name) for name in FILES},
         }
         part = folder / f"{MANIFEST}.part"
         part.write_text(json.dumps(document, indent=2) + "\n")
@@ -149,18 +157,17 @@ def _write_array(array: LabelArray | IdArray, path: Path) -> None:
     path.write_bytes(buffer.getbuffer())
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def load(folder: Path) -> tuple[Model, Manifest]:
+def load(folder: Path, check: Check = checksums.check) -> tuple[Model, Manifest]:
     """Reads a model.
+
+    Args:
+        folder: where it is.
+        check: compares its files with what the manifest promises, as `checksums.check` does.
 
     Raises:
         ArtifactError: there is none, it is not whole, or it was made by a newer version.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, check)
     index = _read_index(folder / INDEX)
     labels: LabelArray = _read_array(folder / LABELS)
     ids: IdArray = _read_array(folder / IDS)
@@ -180,18 +187,25 @@ def load(folder: Path) -> tuple[Model, Manifest]:
     return Model(index, labels, ids, options, manifest.zero_rows), manifest
 
 
-def is_held_twice(folder: Path) -> bool:
-    """Whether a model's rows are in memory as they came and with length 1 as well.
+def tree_bytes(folder: Path) -> int:
+    """What the k-d tree takes that a model was told to be searched by; 0 if it was not.
 
     Raises:
         ArtifactError: there is no manifest, or it is not one.
     """
-    document = _read_document(folder)
-    return (document.get("index_type"), document.get("metric")) == (FLAT, Metric.COSINE)
+    manifest = read_manifest(folder, lambda _folder, _files: None)
+    if manifest.options.search_engine != KD_TREE:
+        return 0
+    reduction = manifest.options.reduction
+    return KDTree.bytes_needed(manifest.rows, reduction.target if reduction else manifest.options.dimension)
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, check: Check = checksums.check) -> Manifest:
     """Reads the manifest and checks the files against it.
+
+    Args:
+        folder: where it is.
+        check: as for `load`.
 
     Raises:
         ArtifactError: as `load`.
@@ -200,7 +214,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         manifest = Manifest.from_document(document)
-        _check_files(folder, document["files"])
+        check(folder, {name: document["files"][name] for name in FILES})
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, ArtifactError):
             raise
@@ -225,17 +239,6 @@ def _read_document(folder: Path) -> dict[str, Any]:
             f"{FORMAT_VERSION}. Serve it with the image that trained it or a newer one."
         )
     return document
-
-
-def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
-    for name in FILES:
-        path, promised = folder / name, dict(files[name])
-        if not path.is_file():
-            raise ArtifactError(f"the model is not whole: {name} is missing. {_TRAIN_AGAIN}")
-        if (came := path.stat().st_size) != promised["bytes"]:
-            raise ArtifactError(f"{name} is damaged: expected {promised['bytes']} bytes, {came} came. {_TRAIN_AGAIN}")
-        if _describe(path) != promised:
-            raise ArtifactError(f"{name} is damaged: its SHA-256 is not the manifest's. {_TRAIN_AGAIN}")
 
 
 def _read_array(path: Path) -> Any:

@@ -59,6 +59,13 @@ def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
         from knn_container.training import run  # noqa: PLC0415
 
         return run.main(read)
-    from knn_container.serving import server  # noqa: PLC0415
+    # Helpers that wait for work by spinning take the CPUs from the other server processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from knn_container.serving import preparation  # noqa: PLC0415
 
-    return server.main(read)
+    prepared = preparation.Preparation(read.base / "model", read.model_data)
+    if not read.multi_model:
+        prepared.begin()
+    from knn_container.serving import server  # noqa: PLC0415 (a third of a second, in which the check goes on)
+
+    return server.main(read, prepared)

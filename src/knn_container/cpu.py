@@ -14,6 +14,13 @@ def budget(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     return max(1, math.ceil(min(len(os.sched_getaffinity(0)), _quota(cgroup))))
 
 
+def origin(cgroup: Path = Path("/sys/fs/cgroup")) -> str:
+    """Says what `budget` comes from."""
+    quota = _quota(cgroup)
+    limited = "no cgroup quota" if math.isinf(quota) else f"a cgroup quota of {quota:g}"
+    return f"{len(os.sched_getaffinity(0))} in the affinity mask, {limited}"
+
+
 def _quota(cgroup: Path) -> float:
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()

@@ -36,6 +36,10 @@ def _positive(text: str) -> int:
     return value
 
 
+def _workers(text: str) -> int | None:
+    return None if text.lower() == "auto" else _positive(text)
+
+
 def _bytes(text: str) -> int | None:
     return _positive(text) if text else None
 
@@ -122,11 +126,12 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "SAGEMAKER_MODEL_SERVER_WORKERS",
         "workers",
-        _positive,
-        "a whole number from 1",
-        "1",
-        "Server processes. They share the vectors of an unpacked flat index; under `COSINE` each also holds a copy. "
-        "A multi-model endpoint has one.",
+        _workers,
+        "auto or a whole number from 1",
+        "auto",
+        "Server processes, which share one copy of the model. `auto` is as many as there are CPUs, at most 16, and "
+        "fewer where memory is short; one, where the model comes from `MODEL_DATA_URL`. A multi-model endpoint has "
+        "one.",
     ),
     Setting(
         "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
@@ -213,7 +218,7 @@ class Settings:
     port: int
     model_data: Location | None
     max_content_length: int
-    workers: int
+    workers: int | None
     default_accept: str
     output: str
     euclidean: bool
@@ -225,11 +230,6 @@ class Settings:
     def platform_packs_the_model(self) -> bool:
         """Whether SageMaker makes `model.tar.gz` of the model folder."""
         return bool(self.job_name or self.job_arn)
-
-    @property
-    def processes(self) -> int:
-        """Server processes: one, where models are loaded by requests, which reach only one of several."""
-        return 1 if self.multi_model else self.workers
 
 
 def read(environment: Mapping[str, str]) -> Settings:

@@ -10,6 +10,7 @@ import pytest
 from knn_container import settings
 from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
+from knn_container.serving.preparation import Preparation
 from knn_container.serving.store import ModelHolder
 from knn_container.serving.turns import CpuTurns
 from knn_container.training import run
@@ -35,7 +36,9 @@ def serve():
     def serve_(folder=None, max_content_length=1 << 20):
         holder = ModelHolder()
         if folder is not None:
-            holder.load(folder)
+            preparation = Preparation(folder)
+            holder.load(preparation)
+            preparation.clean()
         return create_app(DataPlane(CpuTurns(2)), holder, max_content_length).test_client()
 
     return serve_

@@ -3,11 +3,13 @@
 import pytest
 
 from knn_container import settings
+from knn_container.memory import SharedBlock
 from knn_container.serving import server
 from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.negotiation import Defaults
-from knn_container.serving.readiness import Readiness
+from knn_container.serving.preparation import Preparation
+from knn_container.serving.processes import Processes
 from knn_container.serving.store import ModelHolder
 from knn_container.serving.turns import CpuTurns
 
@@ -57,7 +59,8 @@ def test_a_limit_below_a_megabyte_is_one_megabyte_the_least_there_is(limit):
 )
 def test_the_sdks_local_mode_and_the_platform_have_their_own_spellings(tmp_path, batch, spelling):
     environment = {"SAGEMAKER_BASE_DIR": str(tmp_path)} | ({} if batch is None else {"SAGEMAKER_BATCH": batch})
-    app = server.make_app(settings.read(environment), Defaults(), Readiness(1), 0)
+    shared = server.Shared(Preparation(tmp_path / "model"), Processes(), SharedBlock())
+    app = server.make_app(settings.read(environment), Defaults(), shared, 0)
     assert app.test_client().get("/execution-parameters").get_json()["BatchStrategy"] == spelling
 
 

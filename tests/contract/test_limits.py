@@ -11,6 +11,7 @@ from knn_container.serving import dataplane
 from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.multimodel import create_multi_model_app
+from knn_container.serving.preparation import Preparation
 from knn_container.serving.store import ModelHolder, ModelStore
 from knn_container.serving.turns import CpuTurns
 
@@ -56,7 +57,7 @@ def test_a_json_request_takes_memory_in_step_with_its_size(client, instances):
 def test_requests_beyond_the_places_are_told_to_come_again(trained, monkeypatch):
     monkeypatch.setattr(app_module, "_PLACES", 0)
     holder = ModelHolder()
-    holder.load(trained / "model")
+    holder.load(Preparation(trained / "model"))
     client = create_app(DataPlane(CpuTurns(1)), holder, 1 << 20).test_client()
     assert ask(client, b"1").status_code == 503
     assert client.get("/ping").status_code == 200
@@ -105,3 +106,21 @@ def test_a_regressor_never_answers_infinity(serve_rows, aggregation):
 
 def test_a_parameter_in_pieces_that_do_not_fit_is_passed_over(line):
     assert ask(line, b"1\n", "application/json;x*0=1;x*=2").status_code == 200
+
+
+def test_a_request_that_is_told_to_come_again_is_told_when(trained, monkeypatch):
+    monkeypatch.setattr(app_module, "_PLACES", 0)
+    holder = ModelHolder()
+    holder.load(Preparation(trained / "model"))
+    refused = ask(create_app(DataPlane(CpuTurns(1)), holder, 1 << 20).test_client(), b"1")
+    assert "requests are under way" in refused.get_json()["error"]
+    assert int(refused.headers["Retry-After"]) >= 1
+
+
+def test_a_large_request_is_answered_in_steps_as_at_once(serve, trained, digits, csv, monkeypatch):
+    client = serve(trained / "model", 1 << 22)
+    body = csv(np.tile(digits.test_rows[:100], (30, 1)))
+    alone = [ask(client, csv(row[np.newaxis]), "text/csv; verbose=true").data for row in digits.test_rows[:100]]
+    assert ask(client, body, "text/csv; verbose=true").data == b"".join(alone * 30)
+    monkeypatch.setattr(dataplane, "_STEP_SECONDS", 0)
+    assert ask(client, body, "text/csv; verbose=true").data == b"".join(alone * 30)

@@ -2,6 +2,7 @@ import pytest
 
 from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
+from knn_container.serving.preparation import Preparation
 from knn_container.serving.store import ModelHolder
 from knn_container.serving.turns import CpuTurns
 
@@ -39,5 +40,5 @@ def test_a_model_that_is_loaded_later_turns_503_into_200(trained):
     holder = ModelHolder()
     client = create_app(DataPlane(CpuTurns(2)), holder, 1 << 20).test_client()
     before = client.get("/ping").status_code
-    holder.load(trained / "model")
+    holder.load(Preparation(trained / "model"))
     assert (before, client.get("/ping").status_code) == (503, 200)

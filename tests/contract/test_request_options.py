@@ -9,6 +9,7 @@ from knn_container.errors import UserError
 from knn_container.serving.app import create_app
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.negotiation import read_defaults
+from knn_container.serving.preparation import Preparation
 from knn_container.serving.store import ModelHolder
 from knn_container.serving.turns import CpuTurns
 
@@ -42,7 +43,7 @@ def serve_as():
 
     def serve_(folder, accept=JSON, output="predicted_label", *, euclidean=False):
         holder = ModelHolder()
-        holder.load(folder)
+        holder.load(Preparation(folder))
         plane = DataPlane(CpuTurns(2), read_defaults(accept, output), euclidean)
         return create_app(plane, holder, 1 << 20).test_client()
 

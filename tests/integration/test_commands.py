@@ -49,7 +49,7 @@ def test_values_that_cannot_be_used_are_named_and_exit_with_2(command, tmp_path)
     assert done.returncode == 2
     assert "MAX_CONTENT_LENGTH: expected a number of bytes, 'abc' came" in done.stderr
     assert "SAGEMAKER_BIND_TO_PORT: expected a port, '99999' came" in done.stderr
-    assert "SAGEMAKER_MODEL_SERVER_WORKERS: expected a whole number from 1, '0' came" in done.stderr
+    assert "SAGEMAKER_MODEL_SERVER_WORKERS: expected auto or a whole number from 1, '0' came" in done.stderr
     assert "Traceback" not in done.stderr
 
 

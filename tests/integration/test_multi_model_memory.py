@@ -13,12 +13,14 @@ import requests
 ROWS, COLUMNS = 160_000, 96  # 61 million bytes of float32
 RECORDIO = "application/x-recordio-protobuf"
 VECTORS = 4 * ROWS * COLUMNS
+TREE = 2 * VECTORS  # its rows are float64
 
 
 @pytest.fixture(scope="module")
 def models(write_job, train, recordio):
-    """Folders of models of the same rows: FAISS maps their vectors, and a flat one for COSINE holds unit rows too."""
-    rows = np.random.default_rng(0).normal(size=(ROWS, COLUMNS)).astype("<f4")
+    """Folders of models of the same rows: FAISS maps their vectors, and a k-d tree holds them too."""
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(ROWS, 3)) @ rng.normal(size=(3, COLUMNS))).astype("<f4")
     # One record many times over, with each row's numbers in the place of its own.
     values = np.arange(1, COLUMNS + 1, dtype="<f4")
     frame = recordio.rows([values.tolist()], [2])
@@ -26,7 +28,7 @@ def models(write_job, train, recordio):
     start = frame.index(values.tobytes())
     frames[:, start : start + values.nbytes] = rows.view(np.uint8)
     options = {
-        "held": {"index_type": "faiss.Flat", "index_metric": "COSINE"},
+        "held": {"index_type": "faiss.Flat", "search_engine": "kd_tree"},
         "flat": {"index_type": "faiss.Flat"},
         "lists": {"index_type": "faiss.IVFFlat", "index_metric": "COSINE", "faiss_index_ivf_nlists": 100},
     }
@@ -100,16 +102,16 @@ def test_memory_is_free_once_the_answer_to_an_unload_has_come(endpoint, models, 
     before = endpoint.memory()
     for _ in range(6):
         during, after = cycle(endpoint, models["held"], queries)
-        assert during > before + 0.9 * VECTORS
+        assert during > before + 0.9 * TREE
         assert after < before + VECTORS / 3
 
 
 def test_models_do_not_pile_up(endpoint, models, queries):
     before = endpoint.memory()
-    # Eight of them would be 491 MB.
+    # Eight of them would be 983 MB.
     after = [cycle(endpoint, models["held"], queries)[1] for _ in range(8)]
-    assert max(after) < before + 2 * VECTORS
-    assert after[-1] < after[3] + VECTORS / 2
+    assert max(after) < before + 2 * TREE
+    assert after[-1] < after[3] + TREE / 2
     assert not endpoint.maps(models["held"])
 
 
@@ -121,7 +123,7 @@ def test_each_of_many_models_gives_back_its_own_share(endpoint, models, queries)
     for left, name in ((2, "b"), (1, "a"), (0, "c")):
         assert endpoint.unload(name) == 200
         held = endpoint.memory() - before
-        assert (left - 0.1) * VECTORS < held < (left + 0.5) * VECTORS
+        assert (left - 0.1) * TREE < held < (left + 0.5) * TREE
 
 
 @pytest.mark.parametrize("name", ["flat", "lists", "held"])
@@ -151,7 +153,7 @@ def test_answers_that_are_under_way_keep_no_memory_when_they_end(endpoint, model
 
 
 def test_the_budget_of_the_setting_is_kept(serving, tmp_path, models):
-    with serving(tmp_path, SAGEMAKER_MULTI_MODEL="true", KNN_MODEL_MEMORY=5 * VECTORS) as server:  # each is held twice
+    with serving(tmp_path, SAGEMAKER_MULTI_MODEL="true", KNN_MODEL_MEMORY=7 * VECTORS) as server:  # each takes three
         endpoint = Endpoint(server)
         assert [endpoint.load(name, models["held"]) for name in ("a", "b", "c")] == [200, 200, 507]
         assert endpoint.unload("a") == 200

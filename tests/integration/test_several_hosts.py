@@ -282,6 +282,22 @@ def test_shards_make_the_model_of_one_host(hosts, alone, files, content_type):
     assert manifest(several)["rows_read"] == 1000
 
 
+def test_the_leading_host_chooses_the_index_of_all_hosts_rows(hosts, files):
+    several = hosts(dealt(files(test=True), 2), index_type="auto", target_recall=0.9)
+    several.start()
+    several.succeed()
+    leader, (follower,) = several.bases[several.leader], (several.bases[name] for name in several.followers)
+    found = json.loads((leader / "output/data/index.json").read_text())
+    (chosen,) = [line for line in found["trials"] if line["chosen"]]
+    assert chosen["rows"] == found["rows"] == manifest(several)["rows"] == 1000
+    assert chosen["index_type"] == found["index_type"] == manifest(several)["index_type"]
+    assert chosen["index_type"] == json.loads((leader / "output/data/evaluation.json").read_text())["index_type"]
+    assert chosen["recall"] >= 0.9
+    assert "Trial of" in several.log(several.leader)
+    assert "Trial of" not in several.log(several.followers[0])
+    assert not (follower / "output/data").exists()
+
+
 # As on SageMaker, and in the SDK's local mode, where nobody says that the hosts see the same files.
 @pytest.mark.parametrize("distribution", [None, pytest.param(REPLICATED, marks=pytest.mark.slow)])
 def test_files_that_all_hosts_see_are_read_once(hosts, alone, files, distribution):

@@ -54,3 +54,10 @@ def test_without_a_control_group_the_affinity_mask_counts(tmp_path):
 
 def test_this_machine_gives_at_least_one_and_no_more_than_its_mask():
     assert 1 <= cpu.budget() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.usefixtures("eight_cpus")
+def test_where_the_budget_comes_from_is_told(tmp_path):
+    assert cpu.origin(tmp_path) == "8 in the affinity mask, no cgroup quota"
+    version_2(tmp_path, 150_000, 100_000)
+    assert cpu.origin(tmp_path) == "8 in the affinity mask, a cgroup quota of 1.5"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from knn_container import memory
@@ -70,3 +71,50 @@ libc.fflush(out)
 def test_threads_share_one_heap_where_they_are_told_to(told, one):
     done = subprocess.run([sys.executable, "-c", HEAPS, told], capture_output=True, text=True, check=True)
     assert (done.stdout.count("<heap nr=") == 1) is one
+
+
+def in_a_child(work):
+    child = os.fork()
+    if not child:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def ones(numbers):
+    numbers[:] = 1
+
+
+def never(numbers):
+    raise AssertionError("it is filled already")
+
+
+def test_a_block_is_filled_by_one_process_and_read_by_all():
+    block = memory.SharedBlock()
+    assert in_a_child(lambda: block.array((3, 2), ones, b"key")) == 0
+    array = block.array((3, 2), never, b"key")
+    assert array.tolist() == [[1, 1]] * 3
+    assert array.dtype == np.float64
+    assert not array.flags.writeable
+
+
+def test_a_process_that_dies_while_it_fills_a_block_leaves_it_to_the_next():
+    block = memory.SharedBlock()
+    assert in_a_child(lambda: block.array((3, 2), lambda numbers: os._exit(9))) == 9
+    assert block.array((3, 2), ones).tolist() == [[1, 1]] * 3
+
+
+@pytest.mark.parametrize(("shape", "key"), [((3, 2), b"other"), ((2, 3), b"key"), ((4, 2), b"key")])
+def test_what_was_made_of_something_else_is_not_used(shape, key):
+    block = memory.SharedBlock()
+    shared = block.array((3, 2), ones, b"key")
+    own = block.array(shape, lambda numbers: numbers.fill(2), key)
+    assert own.tolist() == [[2] * shape[1]] * shape[0]
+    assert shared.tolist() == [[1, 1]] * 3
+
+
+def test_the_room_of_a_process_shrinks_with_their_number():
+    assert memory.room(1) > memory.room(2) > memory.room(16) > 0

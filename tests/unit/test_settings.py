@@ -8,7 +8,7 @@ from knn_container.errors import UserError
 
 def test_defaults_are_those_of_sagemakers_contract():
     read = settings.read({})
-    assert (read.base, read.port, read.workers) == (Path("/opt/ml"), 8080, 1)
+    assert (read.base, read.port, read.workers) == (Path("/opt/ml"), 8080, None)
     assert read.max_content_length == 100 * 1024 * 1024
     assert not read.platform_packs_the_model
 
@@ -22,6 +22,8 @@ def test_defaults_are_those_of_sagemakers_contract():
         ("MAX_CONTENT_LENGTH", "1", "max_content_length", 1),
         ("MAX_CONTENT_LENGTH", str(2**40), "max_content_length", 2**40),
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "4", "workers", 4),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "auto", "workers", None),
+        ("SAGEMAKER_MODEL_SERVER_WORKERS", "AUTO", "workers", None),
         ("TRAINING_JOB_NAME", "job", "job_name", "job"),
         ("TRAINING_JOB_ARN", "arn:x", "job_arn", "arn:x"),
     ],

@@ -1,7 +1,6 @@
 """The Flask applications: routes that translate between HTTP and the data plane."""
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -13,8 +12,10 @@ from knn_container.errors import RequestError
 from knn_container.formats import json, mediatype
 from knn_container.model import Model
 from knn_container.serving import bodies
+from knn_container.serving.admission import Admission, Place
 from knn_container.serving.dataplane import DataPlane
 from knn_container.serving.negotiation import negotiate
+from knn_container.serving.short_way import ShortWay
 from knn_container.serving.store import ModelHolder
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 # A request waits in its thread for its body and for a CPU. Some threads are kept for /ping and /models.
 THREADS = 128
 _PLACES = THREADS - 16
+_PIECE = 1 << 20  # bytes of a chunked body that are read at once
 # SageMaker's own default for a batch transform's payload.
 _BATCH_PAYLOAD_MB = 6
 _BATCH_MB = 100  # and its limit for all payloads that are on their way at once
@@ -34,26 +36,23 @@ class Endpoint:
     Args:
         plane: does the work.
         max_content_length: the largest request body in bytes.
+        waiting_bytes: that all bodies may have that wait or are worked on; one alone may be larger.
     """
 
-    def __init__(self, plane: DataPlane, max_content_length: int) -> None:
+    def __init__(self, plane: DataPlane, max_content_length: int, waiting_bytes: int) -> None:
         self._plane = plane
         self._max_content_length = max_content_length
-        self._places = threading.BoundedSemaphore(_PLACES)
+        self._admission = Admission(_PLACES, waiting_bytes)
 
     def invoke(self, lend: Callable[[], AbstractContextManager[Model]]) -> Response:
         """Answers the request at hand; borrows the model once the request is whole."""
-        if not self._places.acquire(blocking=False):
-            raise RequestError(503, f"{_PLACES} requests are under way. Try again later.")
-        try:
-            answer = negotiate(request.headers.get("Accept"), request.headers.get(ATTRIBUTES), self._plane.defaults)
-            content_type = mediatype.parse(request.headers.get("Content-Type", ""))
-            bodies.check_type(content_type)
-            body = read_body(request, self._max_content_length)
+        headers = request.headers
+        with self._admission.admit() as place:
+            answer = negotiate(headers.get("Accept"), headers.get(ATTRIBUTES), self._plane.defaults)
+            content_type = bodies.read_type(headers.get("Content-Type", ""))
+            body = read_body(request, self._max_content_length, place)
             with lend() as model:
                 return Response(self._plane.invoke(model, content_type, body, answer), content_type=answer.media_type)
-        finally:
-            self._places.release()
 
     def make_app(self) -> Flask:
         """Makes an application that turns every error into a body that explains it."""
@@ -82,7 +81,12 @@ class Endpoint:
 
 
 def create_app(
-    plane: DataPlane, holder: ModelHolder, max_content_length: int, *, batch_strategy: str = "MULTI_RECORD"
+    plane: DataPlane,
+    holder: ModelHolder,
+    max_content_length: int,
+    waiting_bytes: int = 1 << 30,
+    *,
+    batch_strategy: str = "MULTI_RECORD",
 ) -> Flask:
     """Makes the application for one model.
 
@@ -90,10 +94,12 @@ def create_app(
         plane: does the work.
         holder: has the model.
         max_content_length: the largest request body in bytes.
+        waiting_bytes: as for `Endpoint`.
         batch_strategy: how `/execution-parameters` spells that several records may come in one request.
     """
-    endpoint = Endpoint(plane, max_content_length)
+    endpoint = Endpoint(plane, max_content_length, waiting_bytes)
     app = endpoint.make_app()
+    app.extensions[ShortWay.__name__] = ShortWay(plane, holder, max_content_length)
 
     @app.get("/ping")
     def ping() -> ResponseReturnValue:
@@ -118,20 +124,30 @@ def create_app(
     return app
 
 
-def read_body(incoming: Request, limit: int) -> bytes:
-    """Reads a body, chunked or not, of at most `limit` bytes.
+def read_body(incoming: Request, limit: int, place: Place | None = None) -> bytes:
+    """Reads a body, chunked or not, of at most `limit` bytes, and counts it at its place.
 
     Raises:
-        RequestError: 413, from the Content-Length before the body is read, or as soon as the limit is passed.
+        RequestError: 413, from the Content-Length before the body is read, or as soon as the limit is passed; 503, as
+            `Place.take`.
     """
     length = incoming.content_length
-    if length is not None and length > limit:
-        raise RequestError(413, f"Expected a body of at most {limit} bytes (MAX_CONTENT_LENGTH), {length} came.")
-    body = incoming.stream.read(limit + 1)
-    if len(body) > limit:
-        raise RequestError(413, f"Expected a body of at most {limit} bytes (MAX_CONTENT_LENGTH), more came.")
-    return body
+    if length is not None:
+        if length > limit:
+            raise RequestError(413, f"Expected a body of at most {limit} bytes (MAX_CONTENT_LENGTH), {length} came.")
+        if place:
+            place.take(length)
+        return incoming.stream.read(length)
+    pieces, came = [], 0
+    while piece := incoming.stream.read(min(_PIECE, limit + 1 - came)):
+        if place:
+            place.take(len(piece))
+        pieces.append(piece)
+        if (came := came + len(piece)) > limit:
+            raise RequestError(413, f"Expected a body of at most {limit} bytes (MAX_CONTENT_LENGTH), more came.")
+    return b"".join(pieces)
 
 
 def _refuse(status: int, reason: str) -> Response:
-    return Response(json.encode_error(status, reason), status, content_type=mediatype.JSON)
+    headers = {"Retry-After": "1"} if status == 503 else None
+    return Response(json.encode_error(status, reason), status, headers, content_type=mediatype.JSON)

@@ -1,6 +1,7 @@
 """Bodies of requests and answers: picks the format by its media type."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from knn_container.batch import Column, Features
 from knn_container.errors import FormatError, RequestError
@@ -13,25 +14,32 @@ _CSV_ORDER = (PREDICTED, LABELS, DISTANCES, *COLUMNS[3:])
 _REQUESTS = (mediatype.CSV, mediatype.JSON, mediatype.JSONLINES, mediatype.RECORDIO)
 
 
-def check_type(content_type: MediaType) -> None:
-    """Refuses what cannot be read before its body is.
+@lru_cache(256)
+def read_type(header: str) -> MediaType:
+    """Reads the Content-Type and refuses what cannot be read, before its body is.
 
     Raises:
         RequestError: 415.
     """
+    content_type = mediatype.parse(header)
     if content_type.name not in _REQUESTS:
         raise RequestError(
             415, f"Content-Type: expected one of {', '.join(_REQUESTS)}, {content_type.name or 'no type'} came."
         )
+    return content_type
 
 
 def decode(content_type: MediaType, body: bytes, width: int) -> Features:
     """Reads a request's (n, width) rows.
 
+    Args:
+        content_type: as `read_type` gives it.
+        body: the whole request.
+        width: features in a row.
+
     Raises:
-        RequestError: 415 for another content type, 400 for a body that is not what its type promises.
+        RequestError: 400, the body is not what its type promises.
     """
-    check_type(content_type)
     try:
         match content_type.name:
             case mediatype.CSV:

@@ -1,8 +1,9 @@
-"""A model in S3, fetched once for all server processes."""
+"""A model that is packed or in S3: unpacked or fetched once for all server processes."""
 
 import fcntl
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -30,13 +31,34 @@ def fetch(location: Location, shared: Path) -> Path:
         UserError: credentials, permissions or names are not right.
         PlatformError: S3 does not answer, what comes is damaged, or the disk has no room.
     """
+    return _once(shared, lambda work: _fetch(location, work))
+
+
+def unpack(packed: Path, shared: Path) -> Path:
+    """Unpacks a model, unless another process has done so or is at it.
+
+    Args:
+        packed: its archive.
+        shared: as for `fetch`.
+
+    Returns:
+        The model's folder, which is whole.
+
+    Raises:
+        ArtifactError: the archive cannot be unpacked.
+    """
+    return _once(shared, lambda work: archive.unpack(packed, work / "model"))
+
+
+def _once(shared: Path, make: Callable[[Path], None]) -> Path:
     model, work = shared / "model", shared / "work"
     with (shared / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # given back with the process at the latest
         if not model.exists():
             shutil.rmtree(work, ignore_errors=True)
             try:
-                _fetch(location, work)
+                (work / "model").mkdir(parents=True)
+                make(work)
                 (work / "model").rename(model)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
@@ -44,8 +66,7 @@ def fetch(location: Location, shared: Path) -> Path:
 
 
 def _fetch(location: Location, work: Path) -> None:
-    for name in ("archive", "model"):
-        (work / name).mkdir(parents=True)
+    (work / "archive").mkdir()
     log.info("Fetching %s...", location)
     with closing(connect()) as client:
         packed = download(client, location, work / "archive")

@@ -20,15 +20,18 @@ _PAGE = 100
 _LARGEST_CALL = 1 << 16  # bytes of a body that names a model
 
 
-def create_multi_model_app(plane: DataPlane, store: ModelStore, max_content_length: int) -> Flask:
+def create_multi_model_app(
+    plane: DataPlane, store: ModelStore, max_content_length: int, waiting_bytes: int = 1 << 30
+) -> Flask:
     """Makes the application.
 
     Args:
         plane: does the work.
         store: has the models.
         max_content_length: the largest request body in bytes.
+        waiting_bytes: as for `Endpoint`.
     """
-    endpoint = Endpoint(plane, max_content_length)
+    endpoint = Endpoint(plane, max_content_length, waiting_bytes)
     app = endpoint.make_app()
 
     @app.get("/ping")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from werkzeug.http import parse_list_header
 
@@ -77,6 +78,7 @@ def read_defaults(accept: str, columns: str) -> Defaults:
     return defaults
 
 
+@lru_cache(256)
 def negotiate(accept: str | None, attributes: str | None = None, defaults: Defaults | None = None) -> Answer:
     """Chooses the answer: the type with the highest weight, the first of equals (RFC 9110, section 12.5.1).
 

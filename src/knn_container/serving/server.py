@@ -1,12 +1,12 @@
 """Starts gunicorn with the application."""
 
+import gc
 import logging
-import shutil
+import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -16,15 +16,18 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
 from knn_container import cpu, memory
-from knn_container.errors import UserError
+from knn_container.errors import ArtifactError, UserError
+from knn_container.memory import SharedBlock
 from knn_container.serving.app import THREADS, create_app
 from knn_container.serving.dataplane import DataPlane
-from knn_container.serving.fetching import fetch
 from knn_container.serving.multimodel import create_multi_model_app
 from knn_container.serving.negotiation import Defaults, read_defaults
-from knn_container.serving.readiness import Readiness
-from knn_container.serving.store import ModelHolder, ModelStore
+from knn_container.serving.preparation import Preparation
+from knn_container.serving.processes import Processes
+from knn_container.serving.short_way import ShortWay
+from knn_container.serving.store import ModelHolder, ModelStore, own_bytes
 from knn_container.serving.turns import CpuTurns
+from knn_container.serving.worker import ShortWayWorker
 from knn_container.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -33,53 +36,85 @@ log = logging.getLogger(__name__)
 _DRAIN_SECONDS = 25
 # Of the container's memory, what models may take where KNN_MODEL_MEMORY does not say.
 _MODEL_SHARE = 0.75
+# And what the bodies of requests that wait may take.
+_BODIES_SHARE = 1 / 16
+_MOST_PROCESSES = 16
+_PROCESS_BYTES = 128 << 20  # of a process, apart from its model
+_SWITCH_SECONDS = 0.001  # that a thread holds Python's lock while others wait for it
 
 
-def make_app(
-    settings: Settings, defaults: Defaults, readiness: Readiness, slot: int, shared: Path | None = None
-) -> Flask:
+def count_processes(settings: Settings) -> int:
+    """How many server processes there are to be."""
+    if settings.multi_model:  # models come by requests, which reach only one of several
+        return 1
+    if settings.workers is not None:
+        return settings.workers
+    if settings.model_data:  # of unknown size
+        return 1
+    try:
+        own = own_bytes(settings.base / "model")
+    except (ArtifactError, OSError):
+        own = 0
+    return max(1, min(cpu.budget(), _MOST_PROCESSES, memory.limit() // (own + _PROCESS_BYTES)))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all server processes have; to be made before they fork.
+
+    Attributes:
+        preparation: brings the model.
+        processes: what they tell each other.
+        block: memory for what makes the model faster.
+    """
+
+    preparation: Preparation
+    processes: Processes
+    block: SharedBlock
+
+
+def make_app(settings: Settings, defaults: Defaults, shared: Shared, slot: int) -> Flask:
     """Makes the application of one server process and begins to load its model.
-
-    `shared` is the folder of all server processes for a model that is fetched.
 
     FAISS is used in this process alone, never in one that forks it: OpenMP threads of the parent would be missing in
     the child, and a search would wait for them for ever.
     """
-    plane = DataPlane(CpuTurns(max(1, cpu.budget() // settings.processes)), defaults, settings.euclidean)
+    processes = shared.processes
+    plane = DataPlane(CpuTurns(cpu.budget(), processes, slot), defaults, settings.euclidean)
+    waiting_bytes = int(memory.limit() * _BODIES_SHARE) // processes.count
+    memory.return_large_blocks()
     if settings.multi_model:
-        memory.return_large_blocks()
         budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
-        return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length)
-    holder = ModelHolder(readiness, slot, partial(memory.room, settings.processes))
-    fetching = partial(fetch, settings.model_data, shared) if settings.model_data and shared else None
-    threading.Thread(target=holder.load, args=(settings.base / "model", fetching), daemon=True).start()
+        return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length, waiting_bytes)
+    holder = ModelHolder(processes, slot, partial(memory.room, processes.count), shared.block)
+    threading.Thread(target=holder.load, args=(shared.preparation,), daemon=True).start()
     # SageMaker's documentation and its local mode spell the strategy differently, and a platform's true likewise.
     strategy = "MultiRecord" if settings.batch == "True" else "MULTI_RECORD"
-    return create_app(plane, holder, settings.max_content_length, batch_strategy=strategy)
+    return create_app(plane, holder, settings.max_content_length, waiting_bytes, batch_strategy=strategy)
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
     """gunicorn, configured from the settings alone."""
 
-    def __init__(self, settings: Settings, defaults: Defaults) -> None:
+    def __init__(self, settings: Settings, defaults: Defaults, preparation: Preparation, processes: int) -> None:
         self._settings = settings
         self._defaults = defaults
-        self._readiness = Readiness(settings.processes)
+        self._shared = Shared(preparation, Processes(processes), SharedBlock())
         self._slot = 0
-        self._shared = Path(mkdtemp(prefix="model-")) if settings.model_data else None
         super().__init__()
 
     def load_config(self) -> None:
         """Sets what differs from gunicorn's defaults."""
         for name, value in {
             "bind": f"0.0.0.0:{self._settings.port}",
-            "workers": self._settings.processes,
-            "worker_class": "gthread",
+            "workers": self._shared.processes.count,
+            "worker_class": ShortWayWorker,
             "threads": THREADS,
             "worker_tmp_dir": "/dev/shm",  # noqa: S108 (the heartbeat file: never on a disk that can stall)
             "graceful_timeout": _DRAIN_SECONDS,
             "keepalive": 75,
             "control_socket_disable": True,
+            "when_ready": _freeze,
             "pre_fork": self._before_fork,
             "child_exit": self._after_exit,
             "on_exit": self._clean,
@@ -88,47 +123,73 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hin
 
     def load(self) -> WSGIApplication:
         """Makes the application; gunicorn calls this in each worker process."""
-        return _close_after_errors(make_app(self._settings, self._defaults, self._readiness, self._slot, self._shared))
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        return Application(make_app(self._settings, self._defaults, self._shared, self._slot))
 
     def _before_fork(self, _arbiter: Arbiter, worker: Worker) -> None:
-        self._slot = self._readiness.assign(worker.age)
+        self._slot = self._shared.processes.assign(worker.age)
 
     def _after_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
-        self._readiness.free(worker.age)
+        self._shared.processes.free(worker.age)
 
     def _clean(self, _arbiter: Arbiter) -> None:
-        if self._shared:
-            shutil.rmtree(self._shared, ignore_errors=True)
+        self._shared.preparation.clean()
 
 
-def _close_after_errors(app: WSGIApplication) -> WSGIApplication:
-    """Says that the connection will be closed after an error, whose request's body may be unread.
+def _freeze(_arbiter: Arbiter) -> None:
+    """Leaves what the processes will share out of all garbage collections, which would write into it."""
+    gc.collect()
+    gc.freeze()
 
-    gunicorn closes such a connection, but leaves it to this to say so.
+
+class Application:
+    """The Flask application, as gunicorn needs it.
+
+    Attributes:
+        short_way: of small requests; None if they have none.
     """
 
-    def wrapped(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self.short_way: ShortWay | None = app.extensions.get(ShortWay.__name__)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Says that the connection will be closed after an error, whose request's body may be unread.
+
+        gunicorn closes such a connection, but leaves it to this to say so.
+        """
+
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             if status.startswith(("4", "5")):
                 start_response.__self__.force_close()  # type: ignore[attr-defined]  # gunicorn's Response
             return start_response(status, headers, *rest)
 
-        return app(environ, start)
-
-    return wrapped
+        return self._app(environ, start)
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, preparation: Preparation) -> int:
     """Serves until SIGTERM; returns the exit status."""
     try:
         defaults = read_defaults(settings.default_accept, settings.output)
+        if settings.multi_model and settings.model_data:
+            raise UserError("MODEL_DATA_URL: expected none with SAGEMAKER_MULTI_MODEL, whose models come by requests.")
     except UserError as error:
         log.error("%s", error)
-        return 2
-    if settings.multi_model and settings.model_data:
-        log.error("MODEL_DATA_URL: expected none with SAGEMAKER_MULTI_MODEL, whose models come by requests.")
+        preparation.clean()
         return 2
     what = "many models" if settings.multi_model else str(settings.model_data or settings.base / "model")
-    log.info("Serving %s on port %d with %d process(es).", what, settings.port, settings.processes)
-    Server(settings, defaults).run()
+    cpus, processes = cpu.budget(), count_processes(settings)
+    log.info(
+        "Serving %s on port %d: %d processes x %d request threads; %d CPUs (%s), %d searches at once in a process, "
+        "up to %d OpenMP threads in a search.",
+        what,
+        settings.port,
+        processes,
+        THREADS,
+        cpus,
+        cpu.origin(),
+        -(-cpus // processes),
+        cpus,
+    )
+    Server(settings, defaults, preparation, processes).run()
     return 0

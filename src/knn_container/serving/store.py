@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from knn_container import archive, artifact, official
+from knn_container import archive, artifact, checksums, memory, official
 from knn_container.errors import ArtifactError, PlatformError, RequestError, UserError
+from knn_container.memory import SharedBlock
 from knn_container.model import Model
-from knn_container.serving.readiness import Readiness
+from knn_container.serving.preparation import ARCHIVE, Preparation, is_packed
+from knn_container.serving.processes import Processes
 
 log = logging.getLogger(__name__)
 
-ARCHIVE = "model.tar.gz"
 _FETCH_AGAIN = 30  # seconds
 
 
@@ -30,17 +32,20 @@ def located(folder: Path) -> Iterator[Path]:
     Raises:
         ArtifactError: the archive cannot be unpacked.
     """
-    packed = folder / ARCHIVE
-    if (folder / artifact.MANIFEST).exists() or not packed.is_file():
+    if not is_packed(folder):
         yield folder
         return
     with TemporaryDirectory(prefix="model-") as unpacked:
-        archive.unpack(packed, Path(unpacked))
+        archive.unpack(folder / ARCHIVE, Path(unpacked))
         yield Path(unpacked)
 
 
-def load_model(folder: Path) -> tuple[Model, str]:
+def load_model(folder: Path, check: artifact.Check = checksums.check) -> tuple[Model, str]:
     """Reads a model of ours, or of SageMaker's built-in k-NN, and warms it.
+
+    Args:
+        folder: where it is.
+        check: as for `artifact.load`.
 
     Returns:
         The model, and what it is in a few words.
@@ -52,7 +57,7 @@ def load_model(folder: Path) -> tuple[Model, str]:
         if official.is_official(folder) and not (folder / artifact.MANIFEST).exists():
             model, what = official.load(folder), "a model of SageMaker's built-in k-NN"
         else:
-            model, manifest = artifact.load(folder)
+            model, manifest = artifact.load(folder, check)
             what = f"{manifest.index_type} with {manifest.rows} rows"
     except UserError as error:
         raise ArtifactError(str(error)) from error
@@ -64,41 +69,58 @@ def memory_needed(folder: Path) -> int:
     """The bytes that a model takes once it is loaded, by the sizes of its files.
 
     Raises:
+        ArtifactError: its manifest cannot be read.
+    """
+    files = sum(path.stat().st_size for path in folder.glob("*") if path.is_file())
+    return files + (artifact.tree_bytes(folder) if (folder / artifact.MANIFEST).exists() else 0)
+
+
+def own_bytes(folder: Path) -> int:
+    """The bytes of a model that each process holds by itself: all but its files, if FAISS and numpy map them.
+
+    Raises:
         ArtifactError: there is none.
     """
-    sizes = {path.name: path.stat().st_size for path in folder.glob("*") if path.is_file()}
-    if artifact.MANIFEST not in sizes and official.is_official(folder):
-        return sum(sizes.values())
-    return sum(sizes.values()) + (sizes.get(artifact.INDEX, 0) if artifact.is_held_twice(folder) else 0)
+    if is_packed(folder):
+        return (folder / ARCHIVE).stat().st_size
+    return memory_needed(folder) if official.is_official(folder) else artifact.tree_bytes(folder)
 
 
 class ModelHolder:
     """The model of one server process: not there yet, there, or not to be had and why.
 
     Args:
-        readiness: of all server processes.
+        processes: what the server processes tell each other.
         slot: this one's.
         room: tells how many bytes the model may take for what only makes it faster.
+        block: memory of all server processes, for some of that.
     """
 
-    def __init__(self, readiness: Readiness | None = None, slot: int = 0, room: Callable[[], int] = lambda: 0) -> None:
-        self._room = room
-        self._readiness = readiness or Readiness(1)
+    def __init__(
+        self,
+        processes: Processes | None = None,
+        slot: int = 0,
+        room: Callable[[], int] = lambda: 0,
+        block: SharedBlock | None = None,
+    ) -> None:
+        self._processes = processes or Processes()
         self._slot = slot
+        self._room = room
+        self._block = block or SharedBlock()
         self._model: Model | None = None
         self._reason = "the model is being loaded"
 
-    def load(self, folder: Path, fetch: Callable[[], Path] | None = None) -> None:
+    def load(self, preparation: Preparation) -> None:
         """Loads and warms the model; a failure is kept as the reason that `get` gives.
 
         Args:
-            folder: where the model is.
-            fetch: brings the model first, to a folder that it gives and that is used in place of `folder`. What it
-                cannot do for a reason of the machine's is tried again every 30 seconds.
+            preparation: brings the model. What it cannot do for a reason of the machine's is tried again every 30
+                seconds.
         """
         try:
-            with located(self._fetched(fetch) if fetch else folder) as here:
-                model, what = load_model(here)
+            folder = self._brought(preparation)
+            key = checksums.signature(folder) if folder.is_dir() else b""
+            model, what = load_model(folder, preparation.check)
         except (ArtifactError, UserError) as error:
             self._reason = str(error)
             log.error("The model cannot be served: %s", error)
@@ -107,15 +129,19 @@ class ModelHolder:
             log.exception("The model cannot be loaded.")
         else:
             self._model = model
-            self._readiness.mark(self._slot)
+            self._processes.mark_ready(self._slot)
             log.info("Ready: %s, k=%d.", what, model.options.k)
-            model.speed_up(self._room())
+            with preparation.one_at_a_time():
+                model.speed_up(self._room(), share=partial(self._block.array, key=key))
+            gc.freeze()
+            memory.keep_large_blocks()
 
-    def _fetched(self, fetch: Callable[[], Path]) -> Path:
-        self._reason = "the model is being fetched"
+    def _brought(self, preparation: Preparation) -> Path:
+        if preparation.location:
+            self._reason = "the model is being fetched"
         while True:
             try:
-                folder = fetch()
+                folder = preparation.bring()
             except PlatformError as error:
                 self._reason = f"the model cannot be fetched yet: {error}"
                 log.error("The model is fetched again in %d seconds: %s", _FETCH_AGAIN, error)
@@ -131,7 +157,7 @@ class ModelHolder:
             RequestError: 503, says why not.
         """
         self.get()
-        if missing := self._readiness.missing():
+        if missing := self._processes.missing():
             raise RequestError(503, f"Not ready: {missing} more server processes are loading the model.")
 
     def get(self) -> Model:
