@@ -13,12 +13,13 @@ from knn_container.metric import Metric
 from knn_container.model import LARGEST_K, ModelOptions
 from knn_container.reduction import FJLT, ROTATION, SIGN, Reduction
 from knn_container.search import ENGINES
-from knn_container.search.engines import KD_TREE
+from knn_container.search.engines import KD_TREE, PROJECTIONS
 from knn_container.voting import Aggregation, Weights
 
 AUTO = "auto"
 PQ_M = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 _WHOLE_NUMBER = re.compile(r"[+-]?\d+")
+_DECIMAL_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 _TARGET_TOO_LARGE = "Hyperparameter 'dimension_reduction_target' should be less than 'feature_dim'."
 # What the platform, its SDKs and the built-in's own defaults add; it has no meaning here.
 _IGNORED = re.compile(r"_.*|sagemaker_.*|epochs")
@@ -51,6 +52,12 @@ def _whole(text: str) -> int:
     if not _WHOLE_NUMBER.fullmatch(text):
         raise ValueError(text)
     return int(text)
+
+
+def _decimal(text: str) -> float:
+    if not _DECIMAL_NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
 
 
 def _whole_or_auto(text: str) -> int | str:
@@ -89,7 +96,20 @@ TABLE: tuple[Hyperparameter, ...] = (
         default="none",
     ),
     _number("dimension_reduction_target", "Columns after the reduction; required with `dimension_reduction_type`."),
-    _choice("index_type", INDEX_TYPES, "The FAISS index.", default=FLAT),
+    _choice(
+        "index_type",
+        (*INDEX_TYPES, AUTO),
+        "The FAISS index; `auto` measures them and takes the fastest that reaches `target_recall`.",
+        default=FLAT,
+    ),
+    Hyperparameter(
+        "target_recall",
+        "(0, 1]",
+        _decimal,
+        lambda v: 0 < v <= 1,
+        "The least share of the true neighbours that an index found by `auto` finds; 1 is exact search.",
+        default=0.99,
+    ),
     _choice(
         "index_metric",
         tuple(metric.value for metric in Metric),
@@ -123,8 +143,8 @@ TABLE: tuple[Hyperparameter, ...] = (
     _choice(
         "search_engine",
         (AUTO, *ENGINES),
-        "How `faiss.Flat` searches: row by row, by matrix products, by a k-d tree (not for `INNER_PRODUCT`), or "
-        "`auto`, by what is fastest; the answers are the same.",
+        "How `faiss.Flat` searches: row by row, by matrix products, by projections (`L2` alone), by a k-d tree (not for "
+        "`INNER_PRODUCT`), or `auto`, by what is fastest; the answers are the same.",
         default=AUTO,
     ),
     _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", high=10**7, default=5000),
@@ -143,6 +163,7 @@ class Hyperparameters:
     reduction_type: str | None
     reduction_target: int | None
     index_type: str
+    target_recall: float
     index_metric: Metric
     nlist: int | None
     pq_m: int | None
@@ -154,9 +175,15 @@ class Hyperparameters:
     seed: int
 
     @property
+    def chooses_index(self) -> bool:
+        """Whether the index is the one that measurements speak for."""
+        return self.index_type == AUTO
+
+    @property
     def index_spec(self) -> IndexSpec:
-        """What the index is built from."""
-        return IndexSpec(self.index_type, self.index_metric, self.nlist, self.pq_m, self.seed)
+        """What the index is built from; while it is to be chosen, exact search, which is always one of the choices."""
+        index_type = FLAT if self.chooses_index else self.index_type
+        return IndexSpec(index_type, self.index_metric, self.nlist, self.pq_m, self.seed)
 
     def reduction(self, width: int) -> Reduction | None:
         """How rows of `width` columns are projected.
@@ -217,6 +244,7 @@ def parse(given: Mapping[str, Any]) -> Hyperparameters:
         reduction_type=None if values["dimension_reduction_type"] == "none" else values["dimension_reduction_type"],
         reduction_target=values["dimension_reduction_target"],
         index_type=values["index_type"],
+        target_recall=values["target_recall"],
         index_metric=Metric(values["index_metric"]),
         nlist=None if values["faiss_index_ivf_nlists"] == AUTO else values["faiss_index_ivf_nlists"],
         pq_m=values["faiss_index_pq_m"],
@@ -276,6 +304,7 @@ def _contradictions(values: Mapping[str, Any], given: Mapping[str, Any]) -> list
         mistakes.append(f"Missing required hyperparameter: faiss_index_pq_m, which {IVF_PQ} needs.")
     if "faiss_index_pq_m" in given and not is_pq:
         mistakes.append(f"Hyperparameter 'faiss_index_pq_m' should only be set when 'index_type' = '{IVF_PQ}'.")
+    mistakes += _not_with_auto(values) if values["index_type"] == AUTO else _only_with_auto(values)
     reduces, target = values["dimension_reduction_type"] != "none", values["dimension_reduction_target"]
     if reduces and "dimension_reduction_target" not in given:
         mistakes.append(
@@ -293,4 +322,23 @@ def _contradictions(values: Mapping[str, Any], given: Mapping[str, Any]) -> list
         mistakes.append(f"Hyperparameter 'search_engine' should only be set when 'index_type' = '{FLAT}'.")
     if values["search_engine"] == KD_TREE and values["index_metric"] == Metric.INNER_PRODUCT:
         mistakes.append("Hyperparameter search_engine: kd_tree cannot be used with INNER_PRODUCT.")
+    if values["search_engine"] == PROJECTIONS and values["index_metric"] != Metric.L2:
+        mistakes.append(f"Hyperparameter search_engine: projections takes L2 alone, {values['index_metric']} came.")
     return mistakes
+
+
+# What SageMaker adds of an algorithm's defaults has been asked for by nobody, so a default is no contradiction. The
+# built-in's `_faiss_index_nprobe` is not one either: its jobs have it without having been asked.
+def _not_with_auto(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Hyperparameter '{row.name}' should not be set when 'index_type' = '{AUTO}', which chooses it."
+        for row in TABLE
+        if row.name in ("faiss_index_ivf_nlists", "nprobe") and values[row.name] != row.default
+    ]
+
+
+def _only_with_auto(values: Mapping[str, Any]) -> list[str]:
+    default = next(row.default for row in TABLE if row.name == "target_recall")
+    if values["target_recall"] == default:
+        return []
+    return [f"Hyperparameter 'target_recall' should only be set when 'index_type' = '{AUTO}'."]

@@ -118,9 +118,8 @@ class Model:
         return self.vote.shares(predictions.neighbours.rows, predictions.weights)
 
     def warm_up(self) -> None:
-        """Searches for one row and for a batch, so that no request pays for what is set up on first use."""
-        for rows in (1, 32):
-            self.predict(np.zeros((rows, self.options.dimension), np.float32))
+        """Searches for one row, so that no request pays for what is set up on first use."""
+        self.predict(np.zeros((1, self.options.dimension), np.float32))
 
     def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
         """Chooses and builds what makes the same answers fastest: see `Search.speed_up`."""

@@ -11,7 +11,9 @@ from knn_sagemaker.requests import without_none
 from knn_sagemaker.training import TUNABLE
 
 LARGEST = 2**31 - 1  # where the table has no upper end, and CreateAlgorithm wants one
+SMALLEST = 0.001  # where 0 is outside the range, and CreateAlgorithm knows ranges with their ends alone
 _INTERVAL = re.compile(r"\[(\d+), (?:(\d+)\]|\+inf\))")
+_ABOVE_ZERO = re.compile(r"\(0, (\d+)\]")
 _SIZES = {
     "m5": "large xlarge 2xlarge 4xlarge 12xlarge 24xlarge",
     "m6i": "large xlarge 2xlarge 4xlarge 8xlarge 12xlarge 16xlarge 24xlarge 32xlarge",
@@ -94,5 +96,8 @@ def _range(row: Hyperparameter) -> tuple[str, dict[str, Any] | None]:
     if interval := _INTERVAL.fullmatch(row.allowed):
         ends = {"MinValue": interval[1], "MaxValue": interval[2] or str(LARGEST)}
         return "Integer", {"IntegerParameterRangeSpecification": ends}
+    if interval := _ABOVE_ZERO.fullmatch(row.allowed):
+        ends = {"MinValue": str(SMALLEST), "MaxValue": interval[1]}
+        return "Continuous", {"ContinuousParameterRangeSpecification": ends}
     values = row.allowed.strip("[]").split(", ")
     return "Categorical", {"CategoricalParameterRangeSpecification": {"Values": values}}

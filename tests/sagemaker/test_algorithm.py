@@ -62,6 +62,12 @@ def test_the_table_accepts_what_the_range_allows(hyperparameters, row):
             assert row.accepts(row.parse(str(high)))
             assert not row.accepts(low - 1)
             assert high == 2**31 - 1 or not row.accepts(high + 1)
+        case "Continuous":
+            low, high = map(float, found["Range"]["ContinuousParameterRangeSpecification"].values())
+            assert row.accepts(low)
+            assert row.accepts(high)
+            assert not row.accepts(0.0)
+            assert not row.accepts(high + 0.001)
         case "Categorical":
             values = found["Range"]["CategoricalParameterRangeSpecification"]["Values"]
             assert len(values) > 1

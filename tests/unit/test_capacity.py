@@ -13,7 +13,7 @@ from knn_container.errors import UserError
 from knn_container.formats import mediatype
 from knn_container.index import INDEX_TYPES, IndexSpec
 from knn_container.metric import Metric
-from knn_container.training.capacity import Capacity, certain_rows
+from knn_container.training.capacity import Capacity, certain_rows, most_rows
 from knn_container.training.channels import open_channel
 
 SPECS = [
@@ -119,3 +119,9 @@ def test_the_rows_of_large_files_are_certain():
     assert certain_rows(3_044_000_000, 100, 20) == 1_000_000
     assert certain_rows(3_043, 100, 20) == 0
     assert certain_rows(0, 100, 20) == 0
+
+
+def test_files_hold_about_so_many_rows_at_most():
+    # A digit and a comma or the line's end for each of two features and the label.
+    assert most_rows(len(b"1,2,3\n4,5,6\n"), 2) == 2
+    assert most_rows(0, 2) is None

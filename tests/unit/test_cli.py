@@ -26,7 +26,7 @@ def started(monkeypatch):
     """The commands that were started, each with its settings."""
     calls = []
     monkeypatch.setattr("knn_container.training.run.main", lambda read: calls.append(("train", read)) or 3)
-    monkeypatch.setattr("knn_container.serving.server.main", lambda read: calls.append(("serve", read)) or 4)
+    monkeypatch.setattr("knn_container.serving.server.main", lambda read, _prepared: calls.append(("serve", read)) or 4)
     return calls
 
 

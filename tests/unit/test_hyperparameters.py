@@ -5,6 +5,7 @@ from knn_container.errors import UserError
 from knn_container.metric import Metric
 
 NEEDED = {"k": "3", "predictor_type": "classifier", "sample_size": "100"}
+CHOSEN = {"index_type": "auto"}
 PQ = {"index_type": "faiss.IVFPQ", "faiss_index_pq_m": "4"}
 SIGN = {"dimension_reduction_type": "sign", "dimension_reduction_target": "2"}
 PQ_M = [1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96]
@@ -15,7 +16,8 @@ VALID = [
     ("predictor_type", "predictor_type", {"classifier": "classifier", "regressor": "regressor"}, {}),
     ("sample_size", "sample_size", {"1": 1, "20000000": 20_000_000, "9999999999": 9_999_999_999}, {}),
     ("feature_dim", "feature_dim", {"auto": None, "1": 1, "784": 784}, {}),
-    ("index_type", "index_type", {"faiss.Flat": "faiss.Flat", "faiss.IVFFlat": "faiss.IVFFlat"}, {}),
+    ("index_type", "index_type", {"faiss.Flat": "faiss.Flat", "faiss.IVFFlat": "faiss.IVFFlat", "auto": "auto"}, {}),
+    ("target_recall", "target_recall", {"0.9": 0.9, "1": 1.0, ".5": 0.5, "1e-2": 0.01, "+0.99": 0.99}, CHOSEN),
     ("index_metric", "index_metric", {metric.value: metric for metric in Metric}, {}),
     ("faiss_index_ivf_nlists", "nlist", {"auto": None, "1": 1, "5000": 5000}, {}),
     ("faiss_index_pq_m", "pq_m", {str(m): m for m in PQ_M}, PQ),
@@ -31,6 +33,7 @@ OUT_OF_RANGE = [
     ("sample_size", "[1, +inf)", ["0", "-256"], {}),
     ("feature_dim", "auto or [1, +inf)", ["0", "-54"], {}),
     ("index_type", "faiss.IVFPQ", ["faiss.flat", "Flat", "IVFFlat", "faiss.PQ"], {}),
+    ("target_recall", "(0, 1]", ["0", "-0.5", "1.001", "99"], CHOSEN),
     ("index_metric", "[L2, INNER_PRODUCT, COSINE]", ["l2", "cosine", "EUCLIDEAN"], {}),
     ("faiss_index_ivf_nlists", "auto or [1, +inf)", ["0", "-1"], {}),
     ("faiss_index_pq_m", str(PQ_M), ["0", "5", "7", "128"], PQ),
@@ -170,6 +173,26 @@ def test_what_the_platform_and_its_sdks_add_is_passed_over(name, text):
             "Hyperparameter 'dimension_reduction_target' should only be set when 'dimension_reduction_type' is set.",
         ),
         (
+            {"target_recall": "0.9"},
+            "Hyperparameter 'target_recall' should only be set when 'index_type' = 'auto'.",
+        ),
+        (
+            CHOSEN | {"nprobe": "7"},
+            "Hyperparameter 'nprobe' should not be set when 'index_type' = 'auto', which chooses it.",
+        ),
+        (
+            CHOSEN | {"faiss_index_ivf_nlists": "7"},
+            "Hyperparameter 'faiss_index_ivf_nlists' should not be set when 'index_type' = 'auto', which chooses it.",
+        ),
+        (
+            CHOSEN | {"faiss_index_pq_m": "4"},
+            "Hyperparameter 'faiss_index_pq_m' should only be set when 'index_type' = 'faiss.IVFPQ'.",
+        ),
+        (
+            CHOSEN | {"search_engine": "scan"},
+            "Hyperparameter 'search_engine' should only be set when 'index_type' = 'faiss.Flat'.",
+        ),
+        (
             SIGN | {"feature_dim": "2"},
             "Hyperparameter 'dimension_reduction_target' should be less than 'feature_dim'.",
         ),
@@ -204,9 +227,50 @@ def test_the_index_is_built_from_what_was_given():
     assert (spec.index_type, spec.metric, spec.nlist, spec.pq_m, spec.seed) == ("faiss.IVFPQ", Metric.L2, 9, 4, 5)
 
 
+@pytest.mark.parametrize("text", ["", "auto", "0,9", "99%", "nan", "inf", "0_1", "0x1", "1/2", "\u0660.\u0669", "."])
+def test_what_is_no_decimal_number_is_no_target(text):
+    assert "Hyperparameter target_recall: could not parse value" in mistakes(NEEDED | CHOSEN | {"target_recall": text})
+
+
+def test_defaults_that_the_platform_adds_contradict_nothing():
+    defaults = {row.name: str(row.default) for row in hyperparameters.TABLE if row.default is not None}
+    assert hyperparameters.parse(defaults | NEEDED) == parse()
+    chosen = hyperparameters.parse(defaults | {"_faiss_index_nprobe": "9"} | NEEDED | CHOSEN)
+    assert (chosen.chooses_index, chosen.target_recall) == (True, 0.99)
+
+
+def test_until_an_index_is_chosen_it_takes_what_exact_search_takes():
+    spec = parse(index_type="auto", index_metric="COSINE", seed="5").index_spec
+    assert (spec.index_type, spec.metric, spec.nlist, spec.pq_m, spec.seed) == (
+        "faiss.Flat",
+        Metric.COSINE,
+        None,
+        None,
+        5,
+    )
+
+
 def test_every_row_of_the_table_says_what_it_is_and_takes_its_default():
     for row in hyperparameters.TABLE:
         assert row.help.endswith(".")
         assert row.allowed
         assert not (row.required and row.default is not None)
         assert row.default is None or row.accepts(row.parse(str(row.default)))
+
+
+@pytest.mark.parametrize(
+    ("engine", "metric", "allowed"),
+    [
+        ("projections", "L2", True),
+        ("projections", "COSINE", False),
+        ("projections", "INNER_PRODUCT", False),
+        ("kd_tree", "COSINE", True),
+        ("kd_tree", "INNER_PRODUCT", False),
+    ],
+)
+def test_an_engine_takes_the_metrics_that_it_knows(engine, metric, allowed):
+    given = NEEDED | {"search_engine": engine, "index_metric": metric}
+    if allowed:
+        assert hyperparameters.parse(given).search_engine == engine
+    else:
+        assert "Hyperparameter search_engine" in mistakes(given)

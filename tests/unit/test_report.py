@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
+from knn_container import hyperparameters
 from knn_container.metric import Metric
 from knn_container.model import ModelOptions
+from knn_container.search import Timing
 from knn_container.training import picture, report, run
+from knn_container.training.building import Built
 from knn_container.training.evaluation import Evaluation
 from knn_container.training.job import Folders
 from knn_container.voting import Aggregation, Weights, vote_for
@@ -74,6 +77,17 @@ def test_the_document_is_what_was_worked_out_by_hand(tmp_path):
         "confusion_matrix": [[1, 0], [0, 1]],
     }
     assert list(document) == [*FIELDS, *SCORES, "classes", "confusion_matrix"]
+
+
+def test_the_engines_of_the_search_are_told_in_milliseconds(tmp_path):
+    timings = [Timing("scan", 16, 0.0125, chosen=False), Timing("kd_tree", 16, 0.001, chosen=True)]
+    report.write(tmp_path, *random("classifier"), "faiss.Flat", 0.5, timings=timings)
+    document = json.loads((tmp_path / "evaluation.json").read_text())
+    assert list(document) == [*FIELDS, "engines", *SCORES, "classes", "confusion_matrix"]
+    assert document["engines"] == [
+        {"engine": "scan", "queries": 16, "milliseconds": 12.5, "chosen": False},
+        {"engine": "kd_tree", "queries": 16, "milliseconds": 1.0, "chosen": True},
+    ]
 
 
 def test_a_regressors_document_is_what_was_worked_out_by_hand(tmp_path):
@@ -237,3 +251,19 @@ def test_a_job_whose_report_cannot_be_written_succeeds(train, caplog, monkeypatc
     folder = train()
     assert (folder.parents[1] / "model" / "manifest.json").is_file()
     assert any("full" in it.message for it in caplog.records if it.levelno == logging.WARNING)
+
+
+def test_what_cannot_be_written_of_the_index_costs_a_line_in_the_log(tmp_path, caplog):
+    (tmp_path / "report").write_text("no folder")
+    given = hyperparameters.parse({"k": "1", "predictor_type": "classifier", "sample_size": "9", "index_type": "auto"})
+    _, options = random("classifier")
+    report.write_index(tmp_path / "report", Built(None, given.index_spec, options, [], None), 9, given)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["The report on the index is not complete"]
+
+
+def test_an_earlier_jobs_report_on_the_index_goes(tmp_path):
+    assert not report.is_there(tmp_path)
+    (tmp_path / "index.json").write_text("an earlier job's")
+    assert report.is_there(tmp_path)
+    report.remove(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,7 +1,6 @@
 """The search of an approximate index: FAISS proposes candidates, `metric` orders them."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -70,9 +69,7 @@ class CandidateSearch:
         share: Share = own_memory,  # noqa: ARG002
     ) -> None:
         """As `Search.speed_up`: a copy of inverted lists on a GPU, if there is one and it proves faster."""
-        if queries is None:
-            threading.Thread(target=self._use_card, name="copy to a GPU", daemon=True).start()
-        elif queries > _FEW:
+        if queries is None or queries > _FEW:
             self._use_card()
 
     def _order(self, queries: Float32Array, estimates: Float32Array, candidates: Int64Array, k: int) -> Neighbours:

@@ -5,7 +5,7 @@ outside can be. The bounds on rounding are those of Higham, "Accuracy and Stabil
 3.1, with twice the unit roundoff.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import faiss
@@ -70,10 +70,11 @@ class Scan:
     index: faiss.IndexFlat
     name: str = SCAN
     spare: int = SPARE
+    _direct: faiss.SearchParameters = field(default_factory=direct_scan)
 
     def propose(self, queries: Float32Array, wanted: int) -> tuple[Float64Array, Int64Array]:
         """As `Engine.propose`."""
-        values, candidates = self.index.search(queries, wanted, params=direct_scan())
+        values, candidates = self.index.search(queries, wanted, params=self._direct)
         return values[:, -1].astype(np.float64), candidates
 
     def limit(

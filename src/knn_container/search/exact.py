@@ -1,6 +1,5 @@
 """The exact nearest neighbours of a flat index, whatever engine proposes them."""
 
-import threading
 from functools import partial
 
 import faiss
@@ -21,7 +20,7 @@ AUTO = "auto"
 _GROWTH = 16
 _LARGE = 1 << 20  # numbers in the rows from which matrix products are faster for one query too
 _MANY = 8  # queries from which they are anyway
-_SAMPLE = 32  # queries that show whether matrix products settle most answers
+_SAMPLE = 16  # queries that show whether matrix products settle most answers
 _WORTH_A_THREAD = 128  # queries whose candidates are compared
 
 
@@ -60,16 +59,9 @@ class ExactSearch:
             return
         on_card = partial(flat_on_card, self._index, self._rows, self._metric, self._without_card)
         trial = Trial(self._rows, self._metric, self.search, on_card)
-
-        def choose() -> None:
-            usual = list(dict.fromkeys(engine for _, engine in [*self._plan, (0, self._last_resort)]))
-            for self._plan, self._timings in trial.run(usual, room, queries, share):
-                pass
-
-        if queries is None:
-            threading.Thread(target=choose, name="trial of engines", daemon=True).start()
-        else:
-            choose()
+        usual = list(dict.fromkeys(engine for _, engine in [*self._plan, (0, self._last_resort)]))
+        for self._plan, self._timings in trial.run(usual, room, queries, share):
+            pass  # searches under way go on with the plan that they began with
 
     def _without_card(self) -> None:
         self._plan = self._first_plan(AUTO)
@@ -81,9 +73,13 @@ class ExactSearch:
 
     def search(self, engine: Engine, queries: Float32Array, k: int) -> Neighbours:
         """Finds neighbours with an engine, which does not change them."""
+        wanted = k + engine.spare
+        found, certain = self._attempt(engine, queries, k, wanted)
+        if certain.all() and found.rows.shape[1] == k:
+            return found
         rows = np.full((len(queries), k), -1, np.int64)
         values = np.zeros((len(queries), k), np.float32)
-        pending, wanted = np.arange(len(queries)), k + engine.spare
+        pending = np.arange(len(queries))
         while len(pending):
             found, certain = self._attempt(engine, queries[pending], k, wanted)
             kept = found.rows.shape[1]

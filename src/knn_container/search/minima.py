@@ -11,34 +11,43 @@ from knn_container.search.engines import EPSILON, TINY
 from knn_container.search.threads import multiply_alone, spread
 
 GROUP = 16  # rows
-_WIDE = 64  # times as many numbers as are wanted, from which groups pay
 _VALUES = 1 << 18  # that one step computes: 1 MiB
-_QUERIES, _ROWS, _NUMBERS = 128, 1 << 14, 1 << 20  # that it computes them for, and numbers of the rows, at most
-_FEW = 8  # queries, fewer than which do not pay for shifting rows
+_QUERIES, _ROWS, _NUMBERS = 256, 1 << 14, 1 << 20  # that it computes them for, and numbers of the rows, at most
+_FEW = 64  # queries, fewer than which do not pay for shifting rows
 _CENTRE = 1 << 12  # rows whose mean is taken for that of all
 
 
-def smallest(values: Float32Array, count: int) -> Int64Array:
-    """The places of the smallest numbers of each row.
+def smallest(values: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
+    """Selects the smallest numbers of each row.
 
     Args:
         values: (n, m).
         count: how many of each row, at most m.
 
     Returns:
-        (n, count) places in no order, but for the last, which is that of the largest of them.
+        (n, count) their places in no order, and (n,) the largest of them.
     """
     rows, columns = values.shape
     groups = columns // GROUP
-    if columns <= _WIDE * count:
-        return np.argpartition(values, count - 1, axis=1)[:, :count]
+    if groups <= count:
+        return _select(values, count)
     # Group j has every `groups`-th number from j on; what is left over is looked at in any case.
     minima = np.minimum.reduce(values[:, : groups * GROUP].reshape(rows, GROUP, groups), axis=1)
-    members = smallest(minima, count)[:, :, np.newaxis] + np.arange(GROUP) * groups
+    members = smallest(minima, count)[0][:, :, np.newaxis] + np.arange(GROUP) * groups
     rest = np.broadcast_to(np.arange(groups * GROUP, columns), (rows, columns - groups * GROUP))
     places = np.concatenate([members.reshape(rows, -1), rest], axis=1)
-    chosen = np.argpartition(np.take_along_axis(values, places, axis=1), count - 1, axis=1)[:, :count]
-    return np.take_along_axis(places, chosen, axis=1)
+    chosen, largest = _select(np.take_along_axis(values, places, axis=1), count)
+    return np.take_along_axis(places, chosen, axis=1), largest
+
+
+def _select(values: Float32Array, count: int) -> tuple[Int64Array, Float32Array]:
+    """As `smallest`, by looking at each number: NumPy finds the largest faster than its place."""
+    rows, columns = values.shape
+    largest = np.partition(values, count - 1, axis=1)[:, count - 1]
+    chosen = np.flatnonzero(values <= largest[:, np.newaxis])
+    if len(chosen) == rows * count:
+        return (chosen % columns).reshape(rows, count), largest
+    return np.argpartition(values, count - 1, axis=1)[:, :count], largest  # there are ties
 
 
 class Values:
@@ -52,6 +61,9 @@ class Values:
         rows: (n, d).
         distances: whether values stand for squared distances.
         scales: (n,) of similarities; None for 1.
+
+    Attributes:
+        longest: the largest length of a row less the centre; not finite where float32 cannot hold its square.
     """
 
     def __init__(self, rows: Float32Array, *, distances: bool, scales: Float32Array | None = None) -> None:
@@ -65,6 +77,7 @@ class Values:
             self._centre = rows[:: max(1, len(rows) // _CENTRE)].mean(axis=0, dtype=np.float64).astype(np.float32)
             self._added = np.concatenate(spread(self._squares, len(rows), _ROWS))
         self._offset = float(np.sqrt(np.square(self._centre, dtype=np.float64).sum()))
+        self.longest = float(np.sqrt(self._added.max(initial=0))) if self._added is not None else 0.0
 
     def _squares(self, part: slice) -> Float32Array:
         """The squared lengths of rows less the centre."""
@@ -76,18 +89,13 @@ class Values:
                 squares[start : start + step] = np.einsum("ij,ij->i", block, block)
         return squares
 
-    @property
-    def longest(self) -> float:
-        """The largest length of a row less the centre; not finite where float32 cannot hold its square."""
-        return float(np.sqrt(self._added.max(initial=0))) if self._added is not None else 0.0
-
     def asked(self, queries: Float32Array) -> Float32Array:
         """(n, d) queries less the centre."""
         return queries - self._centre if self._distances else queries
 
     def shifts(self, queries: int) -> bool:
-        """Whether so many queries pay for shifting rows, and not queries alone, by the centre."""
-        return self._distances and queries >= _FEW
+        """Whether rows are shifted by the centre, and not queries alone: where many pay for it, or rows lie far off."""
+        return self._distances and (queries >= _FEW or self._offset > self.longest)
 
     def bound(self, lengths: Float64Array, worst: Float64Array, *, shift: bool) -> Float64Array:
         """How far values can be off, of rows within a squared distance.
@@ -108,7 +116,7 @@ class Values:
 
         Args:
             asked: (n, d) some of what `asked` gave.
-            group: rows in a group: 1 or `GROUP`.
+            group: rows in a group: a divisor of `GROUP`.
             shift: what `shifts` says of all queries.
 
         Returns:
@@ -116,28 +124,30 @@ class Values:
         """
         layout = _Layout(self._rows.shape, len(asked), group)
         minima = np.empty((len(asked), layout.groups), np.float32)
-        factors = asked * np.float32(-2 if self._distances else -1)
+        factors = np.ascontiguousarray(asked.T) * np.float32(-2 if self._distances else -1)
 
         @np.errstate(over="ignore", invalid="ignore")
         def fill(part: slice) -> None:
             buffer = np.empty(layout.step * min(len(asked), _QUERIES), np.float32)
+            shifted = np.empty((layout.step, self._rows.shape[1]) if shift else 0, np.float32)
             for chunk in range(part.start, part.stop):
                 rows, places = layout.rows(chunk), layout.places(chunk)
                 block = self._rows[rows]
-                block = block - self._centre if shift else block
+                if shift:
+                    block = np.subtract(block, self._centre, out=shifted[: len(block)])
                 for start in range(0, len(asked), _QUERIES):
-                    some = factors[start : start + _QUERIES]
-                    width = (places.stop - places.start) * group
-                    values = buffer[: len(some) * width].reshape(len(some), width)
-                    here = values[:, : len(block)]
-                    np.matmul(some, block.T, out=here)
+                    some = factors[:, start : start + _QUERIES]
+                    height = (places.stop - places.start) * group
+                    values = buffer[: height * some.shape[1]].reshape(height, -1)
+                    here = values[: len(block)]
+                    np.matmul(block, some, out=here)
                     if self._added is not None:
-                        here += self._added[rows]
+                        here += self._added[rows, np.newaxis]
                     if self._scales is not None:
-                        here *= self._scales[rows]
-                    values[:, len(block) :] = np.inf
-                    out = minima[start : start + _QUERIES, places]
-                    np.minimum.reduce(values.reshape(len(some), group, -1), axis=1, out=out)
+                        here *= self._scales[rows, np.newaxis]
+                    values[len(block) :] = np.inf
+                    least = np.minimum.reduce(values.reshape(group, -1, some.shape[1])) if group > 1 else values
+                    minima[start : start + _QUERIES, places] = least.T
 
         spread(fill, layout.chunks)
         if self._distances and not shift:

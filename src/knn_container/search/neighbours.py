@@ -66,12 +66,12 @@ class Search(Protocol):
         """
 
     def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
-        """Chooses what makes the same answers fastest, and builds it, if there is such a thing.
+        """Chooses what makes the same answers fastest, and builds it, while searches go on.
 
         Args:
             room: bytes of memory that it may take.
-            queries: that will be asked in all: what pays is built before this returns. None is for a service, to
-                which it is built in the background.
+            queries: that will be asked in all: nothing is built that these are not worth; None is for a service,
+                whose queries do not end.
             share: gives the memory of what processes can have in common.
         """
 

@@ -10,7 +10,7 @@ from knn_container.search.minima import GROUP, Values, smallest
 from knn_container.search.neighbours import SPARE, slices
 from knn_container.search.threads import spread
 
-_MINIMA = 1 << 22  # that are kept at a time: 16 MiB
+_MINIMA = 1 << 23  # that are kept at a time: 32 MiB
 _SMALL, _WIDE = 1 << 13, 64  # rows, and rows for each candidate, up to which all values are kept
 _WORTH_A_THREAD = 8  # queries for which candidates are chosen
 _EXTREME = 1e15  # times shorter or longer rows than this lose digits
@@ -60,13 +60,11 @@ class Products:
 
             def choose(part: slice, start: int = start, minima: Float32Array = minima) -> None:
                 here = slice(start + part.start, start + part.stop)
-                places = smallest(minima[part], min(wanted, minima.shape[1]))
-                last[here, 0] = np.take_along_axis(minima[part], places[:, -1:], axis=1)[:, 0]
+                places, last[here, 0] = smallest(minima[part], min(wanted, minima.shape[1]))
                 if group > 1:
                     members = self._values.members(places, len(minima), group)
                     near = self._compare(asked[here] if self._scales is not None else queries[here], members)
-                    chosen = smallest(near, wanted)
-                    last[here, 1] = np.take_along_axis(near, chosen[:, -1:], axis=1)[:, 0]
+                    chosen, last[here, 1] = smallest(near, wanted)
                     places = np.take_along_axis(members, chosen, axis=1)
                 else:
                     last[here, 1] = np.inf
@@ -77,8 +75,8 @@ class Products:
 
     def _compare(self, queries: Float32Array, rows: Int64Array) -> Float32Array:
         """Squared distances, or similarities with their sign changed, of each query to (n, m) rows of its own."""
-        values = np.empty(rows.shape, np.float32)
-        arrays = [faiss.swig_ptr(it) for it in (values, np.ascontiguousarray(queries), self._rows, rows)]
+        queries, values = np.ascontiguousarray(queries), np.empty(rows.shape, np.float32)
+        arrays = [faiss.swig_ptr(it) for it in (values, queries, self._rows, rows)]
         if self._metric is Metric.L2:
             faiss.fvec_L2sqr_by_idx(*arrays, self._rows.shape[1], *rows.shape)
             return values

@@ -14,14 +14,15 @@ import numpy as np
 from knn_container.batch import Float32Array, Float64Array, Int64Array
 from knn_container.metric import row_lengths
 from knn_container.search.engines import EPSILON, LARGEST, PROJECTIONS, TINY, direct_limit
-from knn_container.search.minima import GROUP, Values, smallest
+from knn_container.search.minima import Values, smallest
 from knn_container.search.threads import spread
 
 _SAMPLE = 1 << 12  # rows in which directions are sought
 _ITERATIONS = 3
 _STRONG = 0.7  # share of the variance from which directions are strong
 _BLOCK = 1 << 20  # numbers that one step projects
-_MINIMA = 1 << 22  # that are kept at a time: 16 MiB
+_GROUP = 4  # rows whose least bound is kept
+_MINIMA = 1 << 22  # of these bounds, at a time: 16 MiB
 _MOST = 1 << 10  # groups of rows that are looked at for each query, at most
 _WORTH_A_THREAD = 4  # queries for which candidates are chosen
 
@@ -39,7 +40,7 @@ class Projections:
     def __init__(self, rows: Float32Array) -> None:
         self._rows = rows
         self._directions, self._centre, _ = _strongest(rows)
-        projected = spread(lambda part: self._project(rows[part]), len(rows), GROUP)
+        projected = spread(lambda part: self._project(rows[part]), len(rows), _BLOCK // rows.shape[1])
         self._projected = np.concatenate(projected)
         self._values = Values(self._projected, distances=True)
 
@@ -69,16 +70,16 @@ class Projections:
         projected = self._project(queries)
         asked = self._values.asked(projected)
         shift = self._values.shifts(len(queries))
-        step = max(1, _MINIMA * GROUP // len(self._rows))
+        step = max(1, _MINIMA * _GROUP // len(self._rows))
         last = np.full(len(queries), -1.0)
         candidates = np.full((len(queries), wanted), -1)
         for start in range(0, len(queries), step):
-            minima = self._values.minima(asked[start : start + step], GROUP, shift=shift)
+            minima = self._values.minima(asked[start : start + step], _GROUP, shift=shift)
 
             def choose(part: slice, start: int = start, minima: Float32Array = minima) -> None:
                 here = slice(start + part.start, start + part.stop)
-                members = partial(self._values.members, asked=len(minima), group=GROUP)
-                few = members(smallest(minima[part], min(wanted, minima.shape[1])))
+                members = partial(self._values.members, asked=len(minima), group=_GROUP)
+                few = members(smallest(minima[part], min(wanted, minima.shape[1]))[0])
                 near = self._distance_of(queries[here], projected[here], few, wanted)
                 lengths = row_lengths(asked[here])
                 within = self._within(row_lengths(projected[here]), near)
@@ -99,7 +100,7 @@ class Projections:
     ) -> Float64Array:
         """A squared distance within which each query has `wanted` of (n, m) rows."""
         bounds = _distances(projected, self._projected, rows)
-        rows = np.take_along_axis(rows, smallest(bounds, wanted), axis=1)
+        rows = np.take_along_axis(rows, smallest(bounds, wanted)[0], axis=1)
         return np.asarray(_distances(queries, self._rows, rows).max(axis=1), np.float64)
 
     def _within(self, lengths: Float64Array, near: Float64Array) -> Float64Array:
@@ -112,16 +113,16 @@ class Projections:
         self, queries: Float32Array, of: Int64Array, rows: Int64Array, wanted: int
     ) -> tuple[Float32Array, Int64Array]:
         """The nearest of some rows to each query: row `rows[i]` is compared with query `of[i]`, which ascends."""
-        distances = np.empty(len(rows), np.float32)
-        pointers = [faiss.swig_ptr(it) for it in (np.ascontiguousarray(queries), of, self._rows, rows, distances)]
+        queries, distances = np.ascontiguousarray(queries), np.empty(len(rows), np.float32)
+        pointers = [faiss.swig_ptr(it) for it in (queries, of, self._rows, rows, distances)]
         faiss.pairwise_indexed_L2sqr(queries.shape[1], len(rows), *pointers)
         counts = np.bincount(of, minlength=len(queries))
         shape = len(queries), max(wanted, int(counts.max(initial=0)))
         table, numbers = np.full(shape, np.inf, np.float32), np.full(shape, -1)
         places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         table[of, places], numbers[of, places] = distances, rows
-        chosen = smallest(table, wanted)
-        return np.take_along_axis(table, chosen[:, -1:], axis=1)[:, 0], np.take_along_axis(numbers, chosen, axis=1)
+        chosen, largest = smallest(table, wanted)
+        return largest, np.take_along_axis(numbers, chosen, axis=1)
 
     def limit(
         self,
@@ -135,7 +136,7 @@ class Projections:
 
 def _directions(columns: int) -> int:
     """How many directions are looked at: with the rest, a multiple of 16 columns."""
-    return min(columns, 63 if columns >= 512 else 31 if columns >= 128 else 15)
+    return min(columns, 127 if columns >= 512 else 31 if columns >= 128 else 15)
 
 
 def _strongest(rows: Float32Array) -> tuple[Float64Array, Float64Array, float]:
@@ -152,7 +153,7 @@ def _strongest(rows: Float32Array) -> tuple[Float64Array, Float64Array, float]:
 
 def _distances(queries: Float32Array, table: Float32Array, rows: Int64Array) -> Float32Array:
     """Squared distances of (n, d) queries to (n, m) rows of a table; infinite to a row -1."""
-    values = np.empty(rows.shape, np.float32)
-    pointers = [faiss.swig_ptr(it) for it in (values, np.ascontiguousarray(queries), table, rows)]
+    queries, values = np.ascontiguousarray(queries), np.empty(rows.shape, np.float32)
+    pointers = [faiss.swig_ptr(it) for it in (values, queries, table, rows)]
     faiss.fvec_L2sqr_by_idx(*pointers, table.shape[1], *rows.shape)
     return values

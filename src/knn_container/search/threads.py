@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def spread(work: Callable[[slice], T], count: int, least: int = 1) -> list[T]:
-    """Does work on parts of `count` things, side by side.
+    """Does work on parts of `count` things, side by side, for which FAISS takes one thread each.
 
     Args:
         work: takes a part.
@@ -25,7 +25,7 @@ def spread(work: Callable[[slice], T], count: int, least: int = 1) -> list[T]:
     """
     threads = min(faiss.omp_get_max_threads(), max(1, count // least))
     if threads == 1:
-        return [work(slice(0, count))]
+        return [_alone(partial(work, slice(0, count)))]
     borders = [count * number // threads for number in range(threads + 1)]
     others = [_pool().submit(_alone, partial(work, slice(*borders[i : i + 2]))) for i in range(1, threads)]
     mine = _alone(partial(work, slice(0, borders[1])))

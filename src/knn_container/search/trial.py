@@ -12,7 +12,7 @@ import numpy as np
 
 from knn_container.batch import Float32Array
 from knn_container.metric import Metric
-from knn_container.search.engines import Engine
+from knn_container.search.engines import GPU, Engine
 from knn_container.search.kd_tree import KDTree
 from knn_container.search.neighbours import Neighbours, Share, Timing
 from knn_container.search.projections import Projections
@@ -26,7 +26,8 @@ _HOPELESS = 4  # times as slow with few queries as another engine, from which it
 _FEWEST = 4096  # rows from which building may pay
 _TRIAL = 64  # queries of a small tree
 _TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 20  # of the small tree that lets expect how fast a large one is
-_WORTH = 1.5  # times the speed from which a tree is built
+_WORTH = 3  # times the speed from which a tree is built: caches hold a small tree better than a large one
+_LINEAR = 0.75  # power of the number of rows from which a tree leaves out too few
 _WORTH_SECONDS = 0.5  # of a job's searches from which something is built
 
 log = logging.getLogger(__name__)
@@ -76,14 +77,22 @@ class Trial:
         self._log()
 
     def _build(self, build: Callable[[], Engine | None]) -> bool:
+        """Builds an engine and times it beside the best there is, as long as it may win."""
         started = time.perf_counter()
         built = build()
-        if built:
-            log.info("Exact search: %s was built in %.1f s.", built.name, time.perf_counter() - started)
-            for batch in reversed(_BATCHES):
-                if batch == 1 or self._seconds[batch // 16].get(built, np.inf) < 16 * self._best(batch // 16):
-                    self._time(built, batch)
-        return built is not None
+        if built is None:
+            return False
+        log.info("Exact search: %s was built in %.1f s.", built.name, time.perf_counter() - started)
+        rival: Engine | None = None
+        for batch in reversed(_BATCHES):
+            if rival and not self._seconds[batch]:
+                self._time(rival, batch)
+            self._time(built, batch)
+            found = self._seconds[batch]
+            if found[built] > (16 if built.name == GPU else _HOPELESS) * self._best(batch):
+                break
+            rival = min(found, key=found.__getitem__)
+        return True
 
     def _best(self, batch: int) -> float:
         return min(self._seconds[batch].values(), default=np.inf)
@@ -138,11 +147,12 @@ class Trial:
         sample = self._rows[:: max(1, len(self._rows) // count)][:count]
         queries = self._rows[1 :: max(1, len(self._rows) // _TRIAL)][:_TRIAL]
         trees = [KDTree(rows, self._metric) for rows in (sample[::4], sample)]
-        small, large = (_seconds(partial(tree.propose, queries, _NEIGHBOURS)) / len(queries) for tree in trees)
-        growth = min(1.0, max(0.0, np.log(large / small) / np.log(4)))
+        searches = [partial(tree.propose, queries, _NEIGHBOURS) for tree in trees]
+        small, large = (min(_seconds(search) for _ in range(3)) / len(queries) for search in searches)
+        growth = max(0.0, np.log(large / small) / np.log(4))
         expected = large * (len(self._rows) / len(sample)) ** growth
-        usual = min(self._seconds[1].values())
-        pays = expected < usual / _WORTH
+        usual = self._best(1)
+        pays = growth < _LINEAR and expected < usual / _WORTH
         log.info(
             "Exact search: one query takes %.2f ms, with a k-d tree %.2f ms by a trial on %d rows%s.",
             1000 * usual,

@@ -63,3 +63,16 @@ def certain_rows(size: int, columns: int, number_bytes: int) -> int:
         number_bytes: what one number takes at most.
     """
     return size // (number_bytes * (columns + 1) + _REST)
+
+
+def most_rows(size: int, columns: int) -> int | None:
+    """About the largest number of rows that `size` bytes hold: a digit and a comma for each number of a row.
+
+    Args:
+        size: of the files; 0 where that is not known.
+        columns: features of a row.
+
+    Returns:
+        None where the size is not known.
+    """
+    return size // (2 * (columns + 1)) if size else None

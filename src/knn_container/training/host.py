@@ -11,7 +11,7 @@ from knn_container.batch import Float32Array, Int64Array
 from knn_container.model import Model
 from knn_container.reduction import project_for
 from knn_container.sampling import BottomK, Places, Sample, Summary, UInt64Array
-from knn_container.training.capacity import Capacity, certain_rows
+from knn_container.training.capacity import Capacity, certain_rows, most_rows
 from knn_container.training.channels import File
 from knn_container.training.division import Piece
 from knn_container.training.evaluation import Evaluation
@@ -153,7 +153,8 @@ class Host:
             UserError: names the file and the row that cannot be read.
         """
         model = self.model or self._load()
-        model.speed_up(memory.room())
+        expected = most_rows(sum(piece.size for piece in pieces), model.options.dimension)
+        model.speed_up(memory.room(), queries=expected)
         given, channel = self.task.hyperparameters, self.task.channels["test"]
         evaluation = Evaluation(model.options.predictor_type, seed)
         started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)

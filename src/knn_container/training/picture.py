@@ -11,6 +11,7 @@ from knn_container.batch import Float64Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#2b6a99", "#d9771e", "#80868b"
 _NUMBERED = 20  # classes; of more, the cells have no room for numbers
@@ -21,6 +22,15 @@ _DPI = 120
 Panel = Callable[["Axes"], None]
 
 
+def load() -> type["Figure"]:
+    """Imports matplotlib, which takes half a second: servers and jobs without a test channel do without."""
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its list of fonts
+    import matplotlib.backends.backend_agg  # noqa: F401, PLC0415 (what `savefig` would import)
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    return Figure
+
+
 def draw(facts: dict[str, Any], sample: Float64Array | None) -> bytes:
     """Draws a PNG.
 
@@ -28,12 +38,9 @@ def draw(facts: dict[str, Any], sample: Float64Array | None) -> bytes:
         facts: what `report.document` gives.
         sample: of a regressor, (2, n) labels and predictions.
     """
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its list of fonts
-    # It takes a second to import; servers and jobs without a test channel do without.
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
+    figure_class = load()
     panels = _panels(facts, sample)
-    figure = Figure(figsize=(5.6 * len(panels), 5.2), dpi=_DPI)
+    figure = figure_class(figsize=(5.6 * len(panels), 5.2), dpi=_DPI)
     figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.12)
     figure.suptitle(_title(facts), fontsize=11)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

@@ -1,20 +1,17 @@
 """The training job from its first line to its last."""
 
 import logging
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import faiss
-
-from knn_container import archive, artifact, index
+from knn_container import archive, artifact
 from knn_container.artifact import Manifest
-from knn_container.batch import Float32Array
 from knn_container.errors import AlgorithmError, UserError
 from knn_container.model import Model, ModelOptions
 from knn_container.sampling import Sample
 from knn_container.settings import Settings
 from knn_container.training import job, report
+from knn_container.training.building import build
 from knn_container.training.channels import Channel
 from knn_container.training.collecting import collect
 from knn_container.training.division import Piece, divide
@@ -22,11 +19,10 @@ from knn_container.training.evaluation import Evaluation
 from knn_container.training.failures import classify
 from knn_container.training.host import Host
 from knn_container.training.hosts import Alone, Hosts
-from knn_container.training.job import Folders, Job
+from knn_container.training.job import Folders
 from knn_container.training.stopping import Stopper
-from knn_container.training.telemetry import Every, Telemetry
+from knn_container.training.telemetry import Telemetry
 
-_BLOCK_ROWS = 1 << 14  # rows that are looked at together
 _BLOCK = 1 << 26  # bytes of a model that are sent together
 
 Pieces = Mapping[str, Sequence[Piece]]  # by host
@@ -99,22 +95,24 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
     sample, options = _sample(hosts, host, pieces["train"])
     telemetry.lap("update.time")
     stopped_early = _stopped(hosts)
-    built = _build(task, sample)
+    built = build(task.hyperparameters, sample, options, lambda: stopped_early or stop.requested)
     telemetry.lap("finalize.time")
     manifest = Manifest(
-        options=options,
-        index_type=task.hyperparameters.index_type,
+        options=built.options,
+        index_type=built.spec.index_type,
         rows=len(sample),
-        zero_rows=index.zero_rows(task.hyperparameters.index_spec, sample.blocks(_BLOCK_ROWS)),
+        zero_rows=built.zero_rows,
         rows_read=sample.rows_read,
         stopped_early=stopped_early,
         label_type=str(sample.labels.dtype),
         hyperparameters=task.given,
+        recall=built.recall,
     )
     labels, ids = sample.labels, sample.ids
     del sample  # the index has the rows now
-    host.model = model = Model(built, labels, ids, options, manifest.zero_rows)
-    artifact.save(folders.model, manifest, built, labels, ids)
+    host.model = model = Model(built.index, labels, ids, built.options, built.zero_rows)
+    drawing = report.prepare() if "test" in pieces else None
+    artifact.save(folders.model, manifest, built.index, labels, ids)
     if pack:
         archive.pack(folders.model, folders.archive)
     telemetry.lap("model.serialize.time")
@@ -123,8 +121,13 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
     stop.complete()
     if task.destination:
         task.destination.publish(folders.archive)
-    if "test" in pieces and not _stopped(hosts):
-        _score(hosts, host, model, folders, pieces["test"])
+    report.write_index(folders.report, built, manifest.rows, task.hyperparameters)
+    if drawing and not _stopped(hosts):
+        drawing.join()
+        _score(hosts, host, model, folders, pieces=pieces["test"], index_type=manifest.index_type)
+    if task.destination and report.is_there(folders.report):
+        archive.pack(folders.report, folders.report_archive)
+        task.destination.publish(folders.report_archive)
     telemetry.end()
 
 
@@ -167,23 +170,7 @@ def _divide(hosts: Hosts, channel: Channel) -> Pieces:
     return divide(channel, hosts.each(Host.list_files, dict.fromkeys(hosts.names, (channel.name, marked))))
 
 
-def _build(task: Job, sample: Sample) -> faiss.Index:
-    started, tick = time.perf_counter(), Every(5)
-
-    def blocks(rows: int) -> Iterator[Float32Array]:
-        for number, block in enumerate(sample.blocks(rows)):
-            if tick.due():
-                log.info("%d of %d rows are in the index's hands.", number * rows, len(sample))
-            yield block
-
-    log.info("Training index...")
-    built = index.build(task.hyperparameters.index_spec, len(sample), sample.features.shape[1], blocks)
-    seconds = time.perf_counter() - started
-    log.info("...Finished training index in %.1f second(s)", seconds)
-    return built
-
-
-def _score(hosts: Hosts, host: Host, model: Model, folders: Folders, pieces: Pieces) -> None:
+def _score(hosts: Hosts, host: Host, model: Model, folders: Folders, *, pieces: Pieces, index_type: str) -> None:
     """Has the hosts predict their parts of the test channel, writes how well, and leaves a report."""
     scoring = [name for name in hosts.names if pieces[name]]
     _send(hosts, [name for name in scoring if name != host.name], folders.model)
@@ -199,10 +186,7 @@ def _score(hosts: Hosts, host: Host, model: Model, folders: Folders, pieces: Pie
     host.telemetry.scores(evaluation.score.result())
     k, score = evaluation.best()
     log.info("Best k of 1..%d: %d, %s %.4g", model.options.k, k, evaluation.score.name, score)
-    report.write(folders.report, evaluation, model.options, host.task.hyperparameters.index_type, seconds)
-    if destination := host.task.destination:
-        archive.pack(folders.report, folders.report_archive)
-        destination.publish(folders.report_archive)
+    report.write(folders.report, evaluation, model.options, index_type, seconds, timings=model.timings)
 
 
 def _send(hosts: Hosts, names: list[str], model: Path) -> None:
