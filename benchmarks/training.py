@@ -1,6 +1,6 @@
 """Measures training in containers: on several hosts, and on data sets of growing size with a sample that stays.
 
-    .venv/bin/python benchmarks/training.py --hosts 1 2 4
+    .venv/bin/python -m benchmarks.training --hosts 1 2 4
 
 It needs a Docker engine, makes its data in a temporary folder, and prints two tables in Markdown. CPU time and the
 peak of resident memory are those that the kernel counts for the job's process and all of its children; bytes sent are
@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,19 +21,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 
-from knn_container.formats.record_pb2 import Record
+from benchmarks import readme
+from benchmarks.programs import ROOT, BenchmarkError, cpu_name, run, say
+from benchmarks.readme import table
+from benchmarks.records import Frames
 
-ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 IMAGE = "knn-container:benchmark"
 RECORDIO = "application/x-recordio-protobuf"
 CLASSES = 7
 BLOCK = 100_000  # rows that are made at a time
-TIMEOUT = 3600  # seconds for a job
 MARK = "#measured "
 
 # Runs in the container, as the process that Docker starts, and the job as its child.
@@ -55,10 +53,6 @@ from importlib.metadata import version
 print(", ".join([f"Python {platform.python_version()}", *(f"{it} {version(it)}" for it in PACKAGES)]))
 """
 PACKAGES = ("faiss-cpu", "numpy", "distributed")
-
-
-class BenchmarkError(Exception):
-    """Ends the program; says why."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +85,6 @@ class Measured:
     model: str
 
 
-def run(*command: str | Path) -> str:
-    """Runs a command to its end and returns what it printed."""
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT, check=False
-    )
-    if done.returncode:
-        raise BenchmarkError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
-    return done.stdout.strip()
-
-
 def build() -> str:
     """Builds the image from the working tree."""
     arguments = ["--build-arg=FAISS=faiss-cpu"]
@@ -121,16 +105,7 @@ class Rows:
     def __init__(self, columns: int, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
         self._centres = self._random.normal(size=(CLASSES, columns)).astype(np.float32)
-        values = np.arange(1, columns + 1, dtype="<f4")
-        label = np.array([0.123], "<f4")
-        record = Record()
-        record.features["values"].float32_tensor.values.extend(values.tolist())
-        record.label["values"].float32_tensor.values.extend(label.tolist())
-        payload = record.SerializeToString(deterministic=True)
-        magic = bytes.fromhex("0a23d7ce")
-        self._frame = magic + len(payload).to_bytes(4, "little") + payload + bytes(-len(payload) % 4)
-        self._features_at = self._frame.index(values.tobytes())
-        self._label_at = self._frame.index(label.tobytes())
+        self._frames = Frames(columns)
 
     def write(self, path: Path, count: int) -> None:
         """Writes the next rows as a RecordIO file: one record many times over, each with its own numbers."""
@@ -140,15 +115,7 @@ class Rows:
                 labels = self._random.integers(0, CLASSES, size)
                 features = self._random.standard_normal((size, self._centres.shape[1]), np.float32)
                 features += self._centres[labels]
-                table = np.tile(np.frombuffer(self._frame, np.uint8), (size, 1))
-                self._put(table, self._features_at, features)
-                self._put(table, self._label_at, labels.astype(np.float32)[:, np.newaxis])
-                file.write(table.tobytes())
-
-    @staticmethod
-    def _put(table: np.ndarray[Any, np.dtype[np.uint8]], at: int, numbers: np.ndarray[Any, Any]) -> None:
-        packed = np.ascontiguousarray(numbers, "<f4").view(np.uint8)
-        table[:, at : at + packed.shape[1]] = packed
+                file.write(self._frames.encode(features, labels))
 
 
 @dataclass(frozen=True)
@@ -300,35 +267,15 @@ def measure_memory(jobs: Jobs, data: Data, given: argparse.Namespace) -> str:
     )
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Writes a Markdown table."""
-    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["---"] * len(heads), *rows])
-
-
 def machine(image: str) -> str:
     """Names the machine, the engine, the versions in the image and the day."""
-    cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     programs = run("docker", "run", "--rm", "--entrypoint=python", image, "-c", f"PACKAGES = {PACKAGES!r}\n{VERSIONS}")
     return (
         f"\nMeasured on {datetime.now(UTC):%Y-%m-%d} with `benchmarks/training.py`, all containers on one machine: "
-        f"{os.cpu_count()} CPUs ({cpu[1] if cpu else os.uname().machine}), {memory / 1e9:.0f} GB, "
+        f"{os.cpu_count()} CPUs ({cpu_name()}), {memory / 1e9:.0f} GB, "
         f"Docker {run('docker', 'version', '--format={{.Server.Version}}')}, {programs}.\n"
     )
-
-
-def replaced(text: str, name: str, part: str) -> str:
-    """Puts a part between its markers in the README's text."""
-    begin, end = f"<!-- begin benchmark: {name} -->\n", f"<!-- end benchmark: {name} -->"
-    parts = re.split(re.escape(begin) + ".*?" + re.escape(end), text, flags=re.DOTALL)
-    if len(parts) != 2:
-        raise BenchmarkError(f"README.md has {len(parts) - 1} places for the benchmark {name!r}, expected 1.")
-    return (begin + part + end).join(parts)
-
-
-def say(text: str) -> None:
-    """Tells how far it is, beside what it prints."""
-    print(text, file=sys.stderr, flush=True)
 
 
 PARTS = {"hosts": measure_hosts, "memory": measure_memory}
@@ -336,7 +283,7 @@ PARTS = {"hosts": measure_hosts, "memory": measure_memory}
 
 def options() -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser("benchmarks/training.py", description=__doc__.split("\n", maxsplit=1)[0])
+    parser = argparse.ArgumentParser("benchmarks.training", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--hosts", type=int, nargs="+", default=[1, 2, 4], help="numbers of hosts")
     parser.add_argument("--rows", type=int, default=4_000_000, help="rows to train on")
     parser.add_argument("--columns", type=int, default=54, help="features in a row")
@@ -362,8 +309,7 @@ def main() -> int:
     wanted = [given.only] if given.only else list(PARTS)
     try:
         if given.write:  # fails before it measures
-            for name in wanted:
-                replaced(README.read_text(), name, "")
+            readme.check(wanted)
         image = given.image or build()
         where = machine(image)
         with TemporaryDirectory(dir=given.folder) as folder:
@@ -376,10 +322,7 @@ def main() -> int:
     for part in found.values():
         print(part)
     if given.write:
-        text = README.read_text()
-        for name, part in found.items():
-            text = replaced(text, name, part)
-        README.write_text(text)
+        readme.write(found)
     return 0
 
 

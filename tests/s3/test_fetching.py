@@ -11,6 +11,7 @@ from knn_container.errors import ArtifactError, PlatformError, RequestError, Use
 from knn_container.s3.location import Location
 from knn_container.serving import store as models
 from knn_container.serving.fetching import fetch
+from knn_container.serving.preparation import Preparation
 from knn_container.serving.store import ModelHolder
 
 FILES = {"manifest.json": b"{}", "index.faiss": bytes(range(256)) * 4000}
@@ -87,6 +88,16 @@ def test_what_cannot_be_fetched_leaves_no_model(store, shared, content, error):
 
 
 class TestHolder:
+    @pytest.fixture(autouse=True)
+    def _made(self, tmp_path):
+        self.made = Preparation(tmp_path, Location("bucket", "model.tar.gz"))
+        yield
+        self.made.clean()
+
+    def preparation(self, bring):
+        self.made.bring = bring
+        return self.made
+
     def reason(self, holder):
         with pytest.raises(RequestError) as caught:
             holder.get()
@@ -101,7 +112,7 @@ class TestHolder:
             tries.append(self.reason(holder))
             raise error
 
-        holder.load(tmp_path, failing)
+        holder.load(self.preparation(failing))
         assert tries == ["Not ready: the model is being fetched"]
         assert self.reason(holder) == f"Not ready: {error}"
 
@@ -118,7 +129,7 @@ class TestHolder:
             return tmp_path / "fetched"
 
         monkeypatch.setattr(models.time, "sleep", wait)
-        holder.load(tmp_path, failing_once)
+        holder.load(self.preparation(failing_once))
         assert waits == [(30, "Not ready: the model cannot be fetched yet: S3 is asleep.")]
         assert self.reason(holder).startswith(f"Not ready: no model: {tmp_path}/fetched/manifest.json does not exist")
 

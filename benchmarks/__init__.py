@@ -1,0 +1,1 @@
+"""Measures the program beside its alternatives: `.venv/bin/python -m benchmarks --help`."""
