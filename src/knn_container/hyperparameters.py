@@ -143,8 +143,8 @@ TABLE: tuple[Hyperparameter, ...] = (
     _choice(
         "search_engine",
         (AUTO, *ENGINES),
-        "How `faiss.Flat` searches: row by row, by matrix products, by projections (`L2` alone), by a k-d tree (not for "
-        "`INNER_PRODUCT`), or `auto`, by what is fastest; the answers are the same.",
+        "How `faiss.Flat` searches: row by row, by matrix products, by projections (`L2` alone), by a k-d tree (not "
+        "for `INNER_PRODUCT`), or `auto`, by what is fastest; the answers are the same.",
         default=AUTO,
     ),
     _number("mini_batch_size", "Rows that are read at a time; no model depends on it.", high=10**7, default=5000),

@@ -4,10 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from knn_container.formats.recordio import read_batches
-
-ROOT = Path(__file__).parents[2]
-
 from benchmarks import __main__ as command
 from benchmarks import exact, grid, ingest, job, readme, results, server, serving
 from benchmarks.bench import Line
@@ -17,6 +13,9 @@ from benchmarks.load import parse
 from benchmarks.plots import Curve, Panel, draw
 from benchmarks.programs import BenchmarkError, NotMeasured
 from benchmarks.records import Frames, csv_lines, write_csv
+from knn_container.formats.recordio import read_batches
+
+ROOT = Path(__file__).parents[2]
 
 
 def figures(**medians):
