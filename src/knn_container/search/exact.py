@@ -80,15 +80,20 @@ class ExactSearch:
         rows = np.full((len(queries), k), -1, np.int64)
         values = np.zeros((len(queries), k), np.float32)
         pending = np.arange(len(queries))
-        while len(pending):
-            found, certain = self._attempt(engine, queries[pending], k, wanted)
+        while True:
             kept = found.rows.shape[1]
             rows[pending[certain], :kept] = found.rows[certain]
             values[pending[certain], :kept] = found.values[certain]
             pending = pending[~certain]
-            wanted = wanted * _GROWTH if engine is self._last_resort else k + SPARE
-            engine = self._last_resort
-        return Neighbours(rows, values)
+            if not len(pending):
+                return Neighbours(rows, values)
+            if engine is self._last_resort:
+                wanted *= _GROWTH
+            elif wanted < k + SPARE:
+                wanted = k + SPARE
+            else:
+                engine = self._last_resort
+            found, certain = self._attempt(engine, queries[pending], k, wanted)
 
     def _attempt(self, engine: Engine, queries: Float32Array, k: int, wanted: int) -> tuple[Neighbours, BoolArray]:
         """Searches with `wanted` candidates; says for which queries the answer is certain."""
