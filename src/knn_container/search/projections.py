@@ -23,7 +23,7 @@ _STRONG = 0.7  # share of the variance from which directions are strong
 _BLOCK = 1 << 20  # numbers that one step projects
 _GROUP = 4  # rows whose least bound is kept
 _MINIMA = 1 << 22  # of these bounds, at a time: 16 MiB
-_MOST = 1 << 10  # groups of rows that are looked at for each query, at most
+_SHARE = 4  # part of the groups of rows that a query may have to look at; of others nothing is proposed
 _WORTH_A_THREAD = 4  # queries for which candidates are chosen
 
 
@@ -84,13 +84,13 @@ class Projections:
                 lengths = row_lengths(asked[here])
                 within = self._within(row_lengths(projected[here]), near)
                 reached = within + self._values.bound(lengths, within, shift=shift) - np.square(lengths)
-                of, groups = np.nonzero(minima[part] <= reached[:, np.newaxis])
-                if len(of) <= _MOST * len(few):
-                    rows = members(groups[:, np.newaxis])
-                    bounds = _distances(projected[here][of], self._projected, rows)
-                    close = (rows >= 0) & (bounds <= within[of, np.newaxis])
-                    of, rows = np.repeat(of, close.sum(axis=1)), rows[close]
-                    last[here], candidates[here] = self._nearest(queries[here], of, rows, wanted)
+                near_by = minima[part] <= reached[:, np.newaxis]
+                near_by[near_by.sum(axis=1) > near_by.shape[1] // _SHARE] = False
+                of, groups = np.nonzero(near_by)
+                of, rows = np.repeat(of, _GROUP), members(groups[:, np.newaxis]).ravel()
+                of, rows = of[rows >= 0], rows[rows >= 0]
+                close = _pairs(projected[here], of, self._projected, rows) <= within[of]
+                last[here], candidates[here] = self._nearest(queries[here], of[close], rows[close], wanted)
 
             spread(choose, len(minima), _WORTH_A_THREAD)
         return last, candidates
@@ -113,9 +113,7 @@ class Projections:
         self, queries: Float32Array, of: Int64Array, rows: Int64Array, wanted: int
     ) -> tuple[Float32Array, Int64Array]:
         """The nearest of some rows to each query: row `rows[i]` is compared with query `of[i]`, which ascends."""
-        queries, distances = np.ascontiguousarray(queries), np.empty(len(rows), np.float32)
-        pointers = [faiss.swig_ptr(it) for it in (queries, of, self._rows, rows, distances)]
-        faiss.pairwise_indexed_L2sqr(queries.shape[1], len(rows), *pointers)
+        distances = _pairs(queries, of, self._rows, rows)
         counts = np.bincount(of, minlength=len(queries))
         shape = len(queries), max(wanted, int(counts.max(initial=0)))
         table, numbers = np.full(shape, np.inf, np.float32), np.full(shape, -1)
@@ -156,4 +154,12 @@ def _distances(queries: Float32Array, table: Float32Array, rows: Int64Array) -> 
     queries, values = np.ascontiguousarray(queries), np.empty(rows.shape, np.float32)
     pointers = [faiss.swig_ptr(it) for it in (values, queries, table, rows)]
     faiss.fvec_L2sqr_by_idx(*pointers, table.shape[1], *rows.shape)
+    return values
+
+
+def _pairs(queries: Float32Array, of: Int64Array, table: Float32Array, rows: Int64Array) -> Float32Array:
+    """Squared distances of query `of[i]` to row `rows[i]` of a table."""
+    queries, values = np.ascontiguousarray(queries), np.empty(len(rows), np.float32)
+    pointers = [faiss.swig_ptr(it) for it in (queries, of, table, rows, values)]
+    faiss.pairwise_indexed_L2sqr(table.shape[1], len(rows), *pointers)
     return values
