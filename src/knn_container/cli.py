@@ -55,12 +55,12 @@ def _run(program: str, arguments: Sequence[str], command: str | None) -> int:
     logs.configure(read.log_level)
     # OpenMP reads its environment when FAISS is imported, so this comes first and the imports below.
     os.environ.setdefault("OMP_NUM_THREADS", str(cpu.budget()))
+    # Helpers that wait for work by spinning take the CPUs from other processes and threads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if command == "train":
         from knn_container.training import run  # noqa: PLC0415
 
         return run.main(read)
-    # Helpers that wait for work by spinning take the CPUs from the other server processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from knn_container.serving import preparation  # noqa: PLC0415
 
     prepared = preparation.Preparation(read.base / "model", read.model_data)

@@ -22,7 +22,7 @@ Plan = list[tuple[int, Engine]]  # the smallest batch that an engine is used for
 _BATCHES = {256: 64, 16: 4, 1: 0}  # queries in a batch, and from how many on what was found for it is used
 _NEIGHBOURS = 16
 _SECONDS, _ENOUGH = 0.3, 0.02  # for the engines that need no building, and for one of them and a batch
-_HOPELESS = 4  # times as slow with few queries as another engine, from which it is not tried with more
+_HOPELESS = 2.5  # times as slow with few queries as another engine, from which it is not tried with more
 _FEWEST = 4096  # rows from which building may pay
 _TRIAL = 64  # queries of a small tree
 _TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 20  # of the small tree that lets expect how fast a large one is
@@ -72,16 +72,19 @@ class Trial:
         yield self._result()
         if self._may_pay(queries):
             for build in (self._on_card, partial(self._tree, room, share), partial(self._projections, room)):
-                if self._build(build):
-                    yield self._result()
+                if built := self._build(build):
+                    result = self._result()
+                    yield result
+                    if all(engine is built for _, engine in result[0]):
+                        break
         self._log()
 
-    def _build(self, build: Callable[[], Engine | None]) -> bool:
+    def _build(self, build: Callable[[], Engine | None]) -> Engine | None:
         """Builds an engine and times it beside the best there is, as long as it may win."""
         started = time.perf_counter()
         built = build()
         if built is None:
-            return False
+            return None
         log.info("Exact search: %s was built in %.1f s.", built.name, time.perf_counter() - started)
         rival: Engine | None = None
         for batch in reversed(_BATCHES):
@@ -92,7 +95,7 @@ class Trial:
             if found[built] > (16 if built.name == GPU else _HOPELESS) * self._best(batch):
                 break
             rival = min(found, key=found.__getitem__)
-        return True
+        return built
 
     def _best(self, batch: int) -> float:
         return min(self._seconds[batch].values(), default=np.inf)
