@@ -317,3 +317,17 @@ def test_the_smallest_numbers_are_those_that_sorting_finds(seed, n, m, count, ki
     np.testing.assert_array_equal(np.sort(np.take_along_axis(values, places, axis=1), axis=1), expected)
     np.testing.assert_array_equal(largest, expected[:, -1])
     assert all(len(set(row)) == count for row in places.tolist())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("metric", Metric)
+def test_rows_that_are_mapped_from_a_file_and_not_aligned_are_searched_alike(tmp_path, brute_force, engine, metric):
+    table = _few_directions(np.random.default_rng(6), 10_080)
+    index = faiss.IndexFlat(30, faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
+    index.add(table[:10_000])
+    faiss.write_index(index, str(tmp_path / "index"))
+    mapped = faiss.read_index(str(tmp_path / "index"), faiss.IO_FLAG_MMAP_IFC)
+    search = ExactSearch(mapped, metric, engine)
+    assert not search._rows.flags.aligned
+    for queries in (table[10_000:], table[10_000:10_001]):
+        assert_same(search(queries, 10), brute_force(metric, table[:10_000], queries, 10))

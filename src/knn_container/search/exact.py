@@ -41,6 +41,7 @@ class ExactSearch:
         self._rows: Float32Array = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(
             index.ntotal, index.d
         )
+        self._bytes = self._rows.view(np.uint8)  # may be taken from without regard to alignment
         self._index = index  # owns the memory of `_rows`
         self._products = Products(self._rows, metric)
         # Without a subtraction, a scan has no digits that matrix products lose.
@@ -106,7 +107,8 @@ class ExactSearch:
         def compare(part: slice) -> None:
             for block in parts(part.stop - part.start, wanted * self._rows.shape[1]):
                 here = slice(part.start + block.start, part.start + block.stop)
-                compared = self._metric.between(queries[here], self._rows.take(candidates[here], axis=0))
+                rows_here = self._bytes.take(candidates[here], axis=0).view(np.float32)
+                compared = self._metric.between(queries[here], rows_here)
                 values[here], rows[here] = nearest(self._metric, compared, candidates[here], k)
 
         spread(compare, len(queries), _WORTH_A_THREAD)

@@ -12,7 +12,7 @@ from knn_container.search.threads import multiply_alone, spread
 
 GROUP = 16  # rows
 _VALUES = 1 << 18  # that one step computes: 1 MiB
-_QUERIES, _ROWS, _NUMBERS = 256, 1 << 14, 1 << 20  # that it computes them for, and numbers of the rows, at most
+_QUERIES, _ROWS, _NUMBERS = 256, 1 << 14, 1 << 18  # that it computes them for, and numbers of the rows, at most
 _FEW = 64  # queries, fewer than which do not pay for shifting rows
 _CENTRE = 1 << 12  # rows whose mean is taken for that of all
 
@@ -50,6 +50,17 @@ def _select(values: Float32Array, count: int) -> tuple[Int64Array, Float32Array]
     return np.argpartition(values, count - 1, axis=1)[:, :count], largest  # there are ties
 
 
+def copied(rows: Float32Array, copy: Float32Array) -> Float32Array:
+    """Copies (n, d) rows into the first n of others and gives these.
+
+    The rows of an index that is mapped from a file are not aligned: NumPy would copy them one number after another,
+    and to multiply them or to take some, all of them each time.
+    """
+    here = copy[: len(rows)]
+    np.copyto(here.view(np.uint8), rows.view(np.uint8))
+    return here
+
+
 class Values:
     """Computes values in float32 of which the smallest are of the nearest rows.
 
@@ -83,9 +94,11 @@ class Values:
         """The squared lengths of rows less the centre."""
         squares = np.empty(part.stop - part.start, np.float32)
         step = max(1, _VALUES // self._rows.shape[1])
+        copy = np.empty((step, self._rows.shape[1]), np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, len(squares), step):
-                block = self._rows[part][start : start + step] - self._centre
+                block = copied(self._rows[part][start : start + step], copy)
+                block -= self._centre
                 squares[start : start + step] = np.einsum("ij,ij->i", block, block)
         return squares
 
@@ -129,12 +142,15 @@ class Values:
         @np.errstate(over="ignore", invalid="ignore")
         def fill(part: slice) -> None:
             buffer = np.empty(layout.step * min(len(asked), _QUERIES), np.float32)
-            shifted = np.empty((layout.step, self._rows.shape[1]) if shift else 0, np.float32)
+            copies = shift or not self._rows.flags.aligned
+            copy = np.empty((layout.step, self._rows.shape[1]) if copies else 0, np.float32)
             for chunk in range(part.start, part.stop):
                 rows, places = layout.rows(chunk), layout.places(chunk)
                 block = self._rows[rows]
+                if copies:
+                    block = copied(block, copy)
                 if shift:
-                    block = np.subtract(block, self._centre, out=shifted[: len(block)])
+                    block -= self._centre
                 for start in range(0, len(asked), _QUERIES):
                     some = factors[:, start : start + _QUERIES]
                     height = (places.stop - places.start) * group
