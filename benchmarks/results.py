@@ -19,7 +19,7 @@ def save(name: str, found: dict[str, Any], path: Path = PATH) -> dict[str, Any]:
     """Keeps what was found for a section beside what is there for the others; returns all."""
     kept = load(path) | {name: found}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(kept), indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(_rounded(kept), indent=1) + "\n")
     return kept
 
 
