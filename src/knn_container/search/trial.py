@@ -55,16 +55,24 @@ class Trial:
         self._search = search
         self._on_card = on_card
         self._seconds: dict[int, dict[Engine, float]] = {batch: {} for batch in _BATCHES}
+        self._untimed: Engine
 
     def run(
         self, usual: Sequence[Engine], room: int, queries: int | None, share: Share
     ) -> Iterator[tuple[Plan, tuple[Timing, ...]]]:
         """Times the usual engines, then builds others where these may pay, and times them.
 
+        Args:
+            usual: need no building; the first is used for batches that take too long to be timed.
+            room: as `Search.speed_up` takes it, like what follows.
+            queries: that will be asked.
+            share: gives memory.
+
         Yields:
             The best plan so far, and all timings.
         """
         started = time.perf_counter()
+        self._untimed = usual[0]
         for batch in reversed(_BATCHES):
             for engine in usual:
                 if self._is_affordable(engine, batch, time.perf_counter() - started):
@@ -109,7 +117,7 @@ class Trial:
             return False
         if engine.name == SCAN and smaller[engine] > _HOPELESS * self._best(batch // 16):
             return False  # its time grows as queries do
-        return spent + 8 * smaller[engine] < _SECONDS
+        return spent + (8 if engine.name == SCAN else 3) * smaller[engine] < _SECONDS
 
     def _time(self, engine: Engine, batch: int) -> None:
         """Notes how long a batch takes at best, of at most three times."""
@@ -126,7 +134,7 @@ class Trial:
             for batch, found in reversed(self._seconds.items())
             for engine, took in found.items()
         ]
-        return [(_BATCHES[batch], engine) for batch, engine in best.items()], tuple(timings)
+        return [(start, best.get(batch, self._untimed)) for batch, start in _BATCHES.items()], tuple(timings)
 
     def _log(self) -> None:
         plan, timings = self._result()
