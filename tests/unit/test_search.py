@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knn_container.metric import Metric
-from knn_container.search import minima, products
+from knn_container.search import exact, minima, products
 from knn_container.search.engines import ENGINES, KD_TREE, Scan
 from knn_container.search.exact import AUTO, ExactSearch
 from knn_container.search.products import Products
@@ -331,3 +331,49 @@ def test_rows_that_are_mapped_from_a_file_and_not_aligned_are_searched_alike(tmp
     assert not search._rows.flags.aligned
     for queries in (table[10_000:], table[10_000:10_001]):
         assert_same(search(queries, 10), brute_force(metric, table[:10_000], queries, 10))
+
+
+def test_a_row_whose_product_overflows_on_its_way_to_a_finite_value_is_not_left_out(brute_force):
+    rng = np.random.default_rng(8)
+    rows = rng.normal(0, 1e15, (1000, 16)).astype(np.float32)
+    rows[:, :2] = rng.normal(0, 3e16, (1000, 2))
+    rows[7, :2] = -9e18, 1e19
+    query = np.zeros((1, 16), np.float32)
+    query[0, :2] = 1e20
+    for queries in (query, np.repeat(query, 10, axis=0)):
+        expected = brute_force(Metric.INNER_PRODUCT, rows, queries, 3)
+        assert expected[0][0, 0] == 7
+        assert_same(search_in(rows, Metric.INNER_PRODUCT)(queries, 3), expected)
+
+
+def test_a_query_that_overflows_does_not_change_the_answer_beside_it(brute_force):
+    rows = np.full((2000, 2), 100, np.float32)
+    rows[0], rows[1:17], rows[20], rows[21:37] = (0, 0), (3, 0), (1, 0), (3, 0)
+    queries = np.array([[3e38, 3e38], [0, 0]], np.float32)
+    assert_same(search_in(rows, Metric.L2, "products")(queries, 1), brute_force(Metric.L2, rows, queries, 1))
+
+
+def test_numbers_that_are_none_are_not_among_the_smallest():
+    values = np.array([[np.nan] * 6, [1, 2, 2, 2, 3, 4]], np.float32)
+    assert values[1, minima.smallest(values, 2)[0][1]].tolist() == [1, 2]
+
+
+def test_projections_leave_out_no_row_whose_bound_overflows(brute_force):
+    rng = np.random.default_rng(9)
+    rows = rng.normal(0, 1e14, (4000, 64))
+    rows[:, 0] = rng.normal(0, 1e17, 4000)
+    rows[100:140, 0] = 1.2e19 + rng.normal(0, 1e17, 40)
+    rows[5, 0], rows[200:204, 0] = 3e19, -3e19
+    rows = rows.astype(np.float32)
+    assert_same(search_in(rows, Metric.L2, "projections")(rows[5:6], 3), brute_force(Metric.L2, rows, rows[5:6], 3))
+
+
+@pytest.mark.parametrize("metric", Metric)
+def test_many_candidates_are_held_a_few_at_a_time(monkeypatch, brute_force, metric):
+    rng = np.random.default_rng(10)
+    rows = rng.integers(0, 2, (3000, 6)).astype(np.float32)  # with many ties, so that more and more are asked for
+    expected = brute_force(metric, rows, rows[:60], 5)
+    monkeypatch.setattr(exact, "_CANDIDATES", 256)
+    assert_same(search_in(rows, metric)(rows[:60], 5), expected)
+    monkeypatch.setattr(exact, "_NUMBERS", 100)
+    assert_same(search_in(rows, metric)(rows[:60], 5), expected)

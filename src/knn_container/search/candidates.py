@@ -73,7 +73,9 @@ class CandidateSearch:
             self._use_card()
 
     def _order(self, queries: Float32Array, estimates: Float32Array, candidates: Int64Array, k: int) -> Neighbours:
-        compared = estimates if self._estimates else self._metric.between(queries, self._decode(candidates))
+        compared = (
+            estimates + np.float32(0) if self._estimates else self._metric.between(queries, self._decode(candidates))
+        )
         if self._metric is Metric.COSINE:
             nowhere = ~queries.any(axis=1, keepdims=True) | np.isin(candidates, self._zero_rows)
             compared = np.where(nowhere, np.float32(0), compared)
@@ -90,9 +92,10 @@ class CandidateSearch:
         return (np.maximum(values, 0) if self._metric is Metric.L2 else values), rows
 
     def _propose(self, queries: Float32Array, wanted: int, nprobe: int) -> Proposals:
-        if self._on_card and len(queries) >= self._on_card[1] and gpu.ListsOnCard.takes(wanted, nprobe):
+        on_card = self._on_card
+        if on_card and len(queries) >= on_card[1] and gpu.ListsOnCard.takes(wanted, nprobe):
             try:
-                return self._propose_on_card(self._on_card[0], queries, wanted, nprobe)
+                return self._propose_on_card(on_card[0], queries, wanted, nprobe)
             except gpu.FAILURES as error:
                 self._on_card = None
                 log.warning("The CPU searches from now on: %s", error)

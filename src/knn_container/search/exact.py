@@ -18,6 +18,7 @@ from knn_container.search.trial import Trial
 
 AUTO = "auto"
 _GROWTH = 16
+_CANDIDATES, _NUMBERS = 1 << 22, 1 << 23  # that are held at a time, and their features
 _LARGE = 1 << 20  # numbers in the rows from which matrix products are faster for one query too
 _MANY = 8  # queries from which they are anyway
 _SAMPLE = 16  # queries that show whether matrix products settle most answers
@@ -74,31 +75,34 @@ class ExactSearch:
 
     def search(self, engine: Engine, queries: Float32Array, k: int) -> Neighbours:
         """Finds neighbours with an engine, which does not change them."""
-        wanted = k + engine.spare
+        return self._search(engine, queries, k, k + engine.spare)
+
+    def _search(self, engine: Engine, queries: Float32Array, k: int, wanted: int) -> Neighbours:
+        if len(queries) * wanted > _CANDIDATES and len(queries) > 1:
+            step = max(1, _CANDIDATES // wanted)
+            some = [
+                self._search(engine, queries[start : start + step], k, wanted) for start in range(0, len(queries), step)
+            ]
+            return Neighbours(np.concatenate([it.rows for it in some]), np.concatenate([it.values for it in some]))
         found, certain = self._attempt(engine, queries, k, wanted)
-        if certain.all() and found.rows.shape[1] == k:
+        if found.rows.shape[1] < k:
+            missing = ((0, 0), (0, k - found.rows.shape[1]))
+            return Neighbours(np.pad(found.rows, missing, constant_values=-1), np.pad(found.values, missing))
+        if certain.all():
             return found
-        rows = np.full((len(queries), k), -1, np.int64)
-        values = np.zeros((len(queries), k), np.float32)
-        pending = np.arange(len(queries))
-        while True:
-            kept = found.rows.shape[1]
-            rows[pending[certain], :kept] = found.rows[certain]
-            values[pending[certain], :kept] = found.values[certain]
-            pending = pending[~certain]
-            if not len(pending):
-                return Neighbours(rows, values)
-            if engine is self._last_resort:
-                wanted *= _GROWTH
-            elif wanted < k + SPARE:
-                wanted = k + SPARE
-            else:
-                engine = self._last_resort
-            found, certain = self._attempt(engine, queries[pending], k, wanted)
+        if engine is self._last_resort:
+            wanted *= _GROWTH
+        elif wanted < k + SPARE:
+            wanted = k + SPARE
+        else:
+            engine = self._last_resort
+        again = self._search(engine, queries[~certain], k, wanted)
+        found.rows[~certain], found.values[~certain] = again.rows, again.values
+        return found
 
     def _attempt(self, engine: Engine, queries: Float32Array, k: int, wanted: int) -> tuple[Neighbours, BoolArray]:
         """Searches with `wanted` candidates; says for which queries the answer is certain."""
-        if 4 * wanted >= len(self._rows):
+        if 4 * wanted >= len(self._rows) or wanted * self._rows.shape[1] > _NUMBERS:
             return self._among_all(queries, min(k, len(self._rows))), np.ones(len(queries), bool)
         last, candidates = engine.propose(queries, wanted)
         rows = np.empty((len(queries), k), np.int64)

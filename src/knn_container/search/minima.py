@@ -45,9 +45,9 @@ def _select(values: Float32Array, count: int) -> tuple[Int64Array, Float32Array]
     rows, columns = values.shape
     largest = np.partition(values, count - 1, axis=1)[:, count - 1]
     chosen = np.flatnonzero(values <= largest[:, np.newaxis])
-    if len(chosen) == rows * count:
+    if len(chosen) == rows * count and not np.isnan(largest).any():
         return (chosen % columns).reshape(rows, count), largest
-    return np.argpartition(values, count - 1, axis=1)[:, :count], largest  # there are ties
+    return np.argpartition(values, count - 1, axis=1)[:, :count], largest  # there are ties, or no numbers
 
 
 def copied(rows: Float32Array, copy: Float32Array) -> Float32Array:
@@ -137,7 +137,8 @@ class Values:
         """
         layout = _Layout(self._rows.shape, len(asked), group)
         minima = np.empty((len(asked), layout.groups), np.float32)
-        factors = np.ascontiguousarray(asked.T) * np.float32(-2 if self._distances else -1)
+        with np.errstate(over="ignore"):
+            factors = np.ascontiguousarray(asked.T) * np.float32(-2 if self._distances else -1)
 
         @np.errstate(over="ignore", invalid="ignore")
         def fill(part: slice) -> None:

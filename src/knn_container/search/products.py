@@ -52,7 +52,7 @@ class Products:
             asked = self._values.asked(unit_rows(queries) if self._metric is Metric.COSINE else queries)
         shift = self._values.shifts(len(queries))
         group = 1 if len(self._rows) <= max(_SMALL, _WIDE * wanted) else GROUP
-        step = max(1, _MINIMA * group // len(self._rows))
+        step = max(1, min(_MINIMA * group // len(self._rows), _MINIMA // (wanted * group)))
         last = np.empty((len(queries), 2), np.float32)
         candidates = np.empty((len(queries), wanted), np.int64)
         for start in range(0, len(queries), step):
@@ -94,7 +94,9 @@ class Products:
             if self._metric is not Metric.L2:
                 lengths = 1.0 if self._metric is Metric.COSINE else row_lengths(queries)
                 off = 2 * (columns + 8) * EPSILON * lengths * self._longest + columns * TINY
-                safe = np.abs(off) < LARGEST
+                # Of numbers whose sum is small, the first may already be too large for float32.
+                largest = 0.0 if self._metric is Metric.COSINE else 2 * lengths * self._longest
+                safe = (off < LARGEST) & (largest < LARGEST)
                 return np.where(safe, -np.minimum(values, compared) + off, LARGEST).astype(np.float32)
             lengths = row_lengths(self._values.asked(queries))
             shift = self._values.shifts(len(queries))

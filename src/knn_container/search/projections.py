@@ -93,6 +93,8 @@ class Projections:
                 last[here], candidates[here] = self._nearest(queries[here], of[close], rows[close], wanted)
 
             spread(choose, len(minima), _WORTH_A_THREAD)
+        overflows = 4 * np.square(row_lengths(asked) + self._values.longest) >= LARGEST
+        candidates[overflows] = -1  # there may be nearer ones
         return last, candidates
 
     def _distance_of(
