@@ -11,6 +11,7 @@ from knn_container.batch import Float32Array, Int64Array
 from knn_container.model import Model
 from knn_container.reduction import project_for
 from knn_container.sampling import BottomK, Places, Sample, Summary, UInt64Array
+from knn_container.search import Timing
 from knn_container.training.capacity import Capacity, certain_rows, most_rows
 from knn_container.training.channels import File
 from knn_container.training.division import Piece
@@ -139,7 +140,7 @@ class Host:
             self.model, _ = artifact.load(Path(folder))
         return self.model
 
-    def score(self, pieces: Sequence[Piece], seed: int) -> tuple[Evaluation, float]:
+    def score(self, pieces: Sequence[Piece], seed: int) -> tuple[Evaluation, float, tuple[Timing, ...]]:
         """Predicts the rows of pieces of the test channel.
 
         Args:
@@ -147,7 +148,7 @@ class Host:
             seed: differs between the hosts of a job.
 
         Returns:
-            How good the predictions are, and the seconds that they took.
+            How good the predictions are, the seconds that they took, and what the choice of an engine rests on.
 
         Raises:
             UserError: names the file and the row that cannot be read.
@@ -169,4 +170,4 @@ class Host:
                 log.info("Scored %d test rows.", evaluation.score.rows)
         self.telemetry.records("test_data_iter", evaluation.score.rows, batches)
         log.info("Scored %d test rows in %.1f second(s)", evaluation.score.rows, time.perf_counter() - started)
-        return evaluation, predicting
+        return evaluation, predicting, model.timings

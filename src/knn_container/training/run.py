@@ -178,7 +178,7 @@ def _score(hosts: Hosts, host: Host, model: Model, folders: Folders, *, pieces: 
     if _stopped(hosts):
         return
     evaluation, seconds = Evaluation(model.options.predictor_type), 0.0
-    for part, took in scored.values():
+    for part, took, _ in scored.values():
         evaluation.merge(part)
         seconds = max(seconds, took)
     if not evaluation.score.rows:
@@ -186,7 +186,8 @@ def _score(hosts: Hosts, host: Host, model: Model, folders: Folders, *, pieces: 
     host.telemetry.scores(evaluation.score.result())
     k, score = evaluation.best()
     log.info("Best k of 1..%d: %d, %s %.4g", model.options.k, k, evaluation.score.name, score)
-    report.write(folders.report, evaluation, model.options, index_type, seconds, timings=model.timings)
+    timings = next(iter(scored.values()))[2]
+    report.write(folders.report, evaluation, model.options, index_type, seconds, timings=timings)
 
 
 def _send(hosts: Hosts, names: list[str], model: Path) -> None:
