@@ -81,7 +81,7 @@ def build(
     block_rows = max(1, _BLOCK // width)
     card = None
     if not index.is_trained:
-        use_matrix_products()
+        _use_matrix_products()
         sample = _prepare(spec, _training_rows(spec, index, rows, blocks(block_rows)))
         card = find_card() if isinstance(index, faiss.IndexIVF) else None
         if card and not _train_on(card, index, sample):
@@ -171,11 +171,11 @@ def _prepare(spec: IndexSpec, block: Float32Array) -> Float32Array:
     return block
 
 
-def use_matrix_products() -> None:
-    """Lets FAISS multiply matrices wherever it may, which `search` allows where rounding can do no harm.
+def _use_matrix_products() -> None:
+    """Lets FAISS multiply matrices in k-means, where rounding does no harm; searches do not rely on it.
 
-    The threshold is in queries times dimension (FAISS 1.15); its default of 128,000 leaves k-means and ordinary
-    batches on the slow path. Blocks of 4,096 rows took 128 ms where the default of 1,024 took 144 (581 queries,
+    The threshold is in queries times dimension (FAISS 1.15); its default of 128,000 leaves k-means on the slow path
+    where there are few columns. Blocks of 4,096 rows took 128 ms where the default of 1,024 took 144 (581 queries,
     200,000 x 54, two cores).
     """
     faiss.cvar.distance_compute_blas_threshold = 1

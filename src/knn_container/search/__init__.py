@@ -1,7 +1,7 @@
 """Searches an index: an engine proposes candidates, `metric` orders them.
 
-FAISS computes in float32, where rows can change places. Each search therefore fetches more candidates than are asked
-for, computes their values anew by the arithmetic of `metric`, and answers from these.
+In float32, in which FAISS and the engines compute, rows can change places. Each search therefore fetches more
+candidates than are asked for, computes their values anew by the arithmetic of `metric`, and answers from these.
 """
 
 from collections.abc import Sequence

@@ -156,7 +156,7 @@ class Trial:
         """A tree, if one of some rows, and one of fewer, let expect that one of all rows beats brute force."""
         if self._metric is Metric.INNER_PRODUCT or KDTree.bytes_needed(*self._rows.shape) > room:
             return None
-        count = min(_TRIAL_ROWS, _TRIAL_NUMBERS // self._rows.shape[1])
+        count = min(_TRIAL_ROWS, max(_TRIAL, _TRIAL_NUMBERS // self._rows.shape[1]))
         sample = self._rows[:: max(1, len(self._rows) // count)][:count]
         queries = self._rows[1 :: max(1, len(self._rows) // _TRIAL)][:_TRIAL]
         trees = [KDTree(rows, self._metric) for rows in (sample[::4], sample)]
