@@ -61,7 +61,7 @@ def direct_limit(last: Float64Array, columns: int) -> Float64Array:
 
 @dataclass(frozen=True)
 class Scan:
-    """FAISS's brute force in float32, row by row, for L2: more precise than matrix products, and slower for many queries.
+    """FAISS's brute force in float32, row by row, for L2: precise, and slower than matrix products for many queries.
 
     Attributes:
         index: of the rows.
