@@ -1,5 +1,6 @@
 """`ExactSearch` against brute force, over data on which float32 arithmetic goes wrong."""
 
+import concurrent.futures
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
@@ -14,6 +15,7 @@ from knn_container.search import exact, minima, products
 from knn_container.search.engines import ENGINES, KD_TREE, Scan
 from knn_container.search.exact import AUTO, ExactSearch
 from knn_container.search.products import Products
+from knn_container.search.threads import spread
 
 
 def _heavy_row(rng, n, d):
@@ -377,3 +379,10 @@ def test_many_candidates_are_held_a_few_at_a_time(monkeypatch, brute_force, metr
     assert_same(search_in(rows, metric)(rows[:60], 5), expected)
     monkeypatch.setattr(exact, "_NUMBERS", 100)
     assert_same(search_in(rows, metric)(rows[:60], 5), expected)
+
+
+def test_a_search_goes_on_alone_where_no_more_threads_begin(monkeypatch):
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: 2)
+    assert spread(lambda part: part, 10) == [slice(0, 5), slice(5, 10)]
+    monkeypatch.setattr(concurrent.futures.thread, "_shutdown", True)  # as it is while the interpreter ends
+    assert spread(lambda part: part, 10) == [slice(0, 10)]

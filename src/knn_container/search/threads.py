@@ -27,7 +27,10 @@ def spread(work: Callable[[slice], T], count: int, least: int = 1) -> list[T]:
     if threads == 1:
         return [_alone(partial(work, slice(0, count)))]
     borders = [count * number // threads for number in range(threads + 1)]
-    others = [_pool().submit(_alone, partial(work, slice(*borders[i : i + 2]))) for i in range(1, threads)]
+    try:
+        others = [_pool().submit(_alone, partial(work, slice(*borders[i : i + 2]))) for i in range(1, threads)]
+    except RuntimeError:  # the interpreter is about to end, and begins no more threads
+        return [_alone(partial(work, slice(0, count)))]
     mine = _alone(partial(work, slice(0, borders[1])))
     return [mine, *(other.result() for other in others)]
 
