@@ -27,7 +27,9 @@ RUN /opt/pip/bin/pip install --require-hashes --no-deps --only-binary :all: \
     && find /opt/knn-container -type d -name tests -prune -exec rm -r {} +
 
 FROM packages AS project
-# The build backend; this stage does not ship.
+# A compiler for what is written in C, and the build backend; this stage does not ship.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev python3-dev
 COPY docker/build.txt /requirements/
 RUN /opt/pip/bin/pip install --require-hashes --no-deps --requirement /requirements/build.txt
 COPY LICENSE README.md pyproject.toml /project/

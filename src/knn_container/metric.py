@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from knn_container import kernels
 from knn_container.batch import Float32Array, Float64Array
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -28,6 +29,11 @@ class Metric(StrEnum):
     COSINE = "COSINE"
 
     @property
+    def number(self) -> int:
+        """As `kernels` takes it."""
+        return _NUMBERS[self]
+
+    @property
     def is_similarity(self) -> bool:
         """Whether larger values are nearer."""
         return self is not Metric.L2
@@ -42,36 +48,23 @@ class Metric(StrEnum):
         Returns:
             (n, m) float32; what lies outside float32 becomes its largest number.
         """
-        near = queries[:, np.newaxis, :]
-        # Sums run over the last axis of contiguous arrays, where numpy's order depends on d alone: a query's values
-        # must not depend on the queries beside it.
-        if self is Metric.L2:
-            values = _sum_over_columns(np.square(np.subtract(rows, near, dtype=np.float64)))
-        else:
-            values = _sum_over_columns(np.multiply(rows, near, dtype=np.float64))
-        if self is Metric.COSINE:
-            lengths = row_lengths(rows) * row_lengths(near)
-            values = np.divide(values, lengths, out=np.zeros_like(values), where=lengths > 0)
-        np.minimum(values, _LARGEST, out=values)
-        np.maximum(values, -_LARGEST, out=values)
-        rounded = values.astype(np.float32)
-        rounded += np.float32(0)  # turns -0.0 into 0.0
-        return rounded
+        values = np.empty((len(queries), rows.shape[-2]), np.float32)
+        kernels.compare(self.number, np.ascontiguousarray(queries), np.ascontiguousarray(rows), values)
+        return values
+
+
+_NUMBERS = {metric: number for number, metric in enumerate(Metric)}
 
 
 def row_lengths(rows: Float32Array) -> Float64Array:
     """Euclidean lengths over the last axis, in float64."""
-    return np.sqrt(_sum_over_columns(np.square(rows, dtype=np.float64)))
+    return np.asarray(np.sqrt(np.add.reduce(np.square(rows, dtype=np.float64, order="C"), axis=-1)))
 
 
 def unit_rows(rows: Float32Array) -> Float32Array:
     """Scales (n, d) rows to length 1, computed in float64 and rounded once; zero rows stay zero."""
     lengths = row_lengths(rows)[:, np.newaxis]
     return np.divide(rows, lengths, out=np.zeros(rows.shape), where=lengths > 0).astype(np.float32)
-
-
-def _sum_over_columns(values: Float64Array) -> Float64Array:
-    return np.asarray(np.add.reduce(np.ascontiguousarray(values), axis=-1))
 
 
 def nearest(

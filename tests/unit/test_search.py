@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knn_container.metric import Metric
-from knn_container.search import exact, minima, products
-from knn_container.search.engines import ENGINES, KD_TREE, Scan
+from knn_container.search import brute_force as brute_force_engines
+from knn_container.search import certified
+from knn_container.search.engines import ENGINES, KD_TREE
 from knn_container.search.exact import AUTO, ExactSearch
-from knn_container.search.products import Products
 from knn_container.search.threads import spread
 
 
@@ -85,7 +85,7 @@ def test_exact_search_equals_brute_force(*, brute_force, kind, metric, seed, n, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("engine", [*ENGINES, "products by groups"])
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("metric", Metric)
 @settings(max_examples=5)
 @given(
@@ -94,16 +94,16 @@ def test_exact_search_equals_brute_force(*, brute_force, kind, metric, seed, n, 
     d=st.integers(1, 60),
     k=st.one_of(st.integers(1, 40), st.integers(1, 1024)),
     asked=st.integers(1, 16),
+    panel=st.sampled_from([1, 32]),
 )
-def test_every_engine_gives_the_same_answers(*, brute_force, kind, engine, metric, seed, n, d, k, asked):
+def test_every_engine_gives_the_same_answers(*, brute_force, kind, engine, metric, seed, n, d, k, asked, panel):
     rng = np.random.default_rng(seed)
     rows = make_rows(kind, rng, n, d)
     queries = np.concatenate([make_rows(kind, rng, asked, d), rows[:asked], np.zeros((1, d), np.float32)])
-    small = 0 if engine == "products by groups" else products._SMALL
-    with patch.multiple(products, _SMALL=small, _WIDE=1), patch.object(minima, "_NUMBERS", 1 << 12):
-        search = search_in(rows, metric, engine.partition(" ")[0])
-        assert_same(search(queries, k), brute_force(metric, rows, queries, k))
-        assert_same(search(queries[:1], k), brute_force(metric, rows, queries[:1], k))
+    search = search_in(rows, metric, engine)
+    assert_same(search(queries, k), brute_force(metric, rows, queries, k))
+    assert_same(search(queries[:1], k), brute_force(metric, rows, queries[:1], k))
+    with patch.multiple(brute_force_engines, _WORTH_A_THREAD=1, _PANEL=panel):
         assert_same(search(queries[::2], k), brute_force(metric, rows, queries[::2], k))
 
 
@@ -271,54 +271,21 @@ def _rows_one_ulp_apart():
     return rows, np.zeros((4, 64), np.float32)
 
 
-def _always(self, queries, worst, last):
-    return np.full(len(queries), np.inf)
-
-
-@pytest.mark.parametrize(
-    ("near_ties", "engine"),
-    [(_two_clouds_far_apart, "products"), (_rows_one_ulp_apart, "products"), (_rows_one_ulp_apart, "scan")],
-)
-def test_brute_force_finds_fault_with_a_certificate_that_is_too_weak(monkeypatch, brute_force, near_ties, engine):
+@pytest.mark.parametrize("near_ties", [_two_clouds_far_apart, _rows_one_ulp_apart])
+@pytest.mark.parametrize("engine", [engine for engine in ENGINES if engine != "kd_tree"])
+def test_what_float32_cannot_tell_apart_is_told_apart(brute_force, near_ties, engine):
     rows, queries = near_ties()
     expected = brute_force("L2", rows, queries, 10)
     assert_same(search_in(rows, Metric.L2, engine)(queries, 10), expected)
-
-    monkeypatch.setattr(Products, "limit", _always)
-    monkeypatch.setattr(Scan, "limit", _always)
-    weakened = search_in(rows, Metric.L2, engine)
-    with pytest.raises(AssertionError):
-        assert_same(weakened(queries, 10), expected)
+    in_float32 = np.square(rows).sum(axis=1) - 2 * (queries @ rows.T)
+    assert not np.array_equal(in_float32.argsort(axis=1, kind="stable")[:, :10], expected[0])
 
 
-def test_data_far_from_the_origin_do_not_keep_matrix_products_from_settling(brute_force):
+def test_data_far_from_the_origin_are_searched_exactly(brute_force):
     rng = np.random.default_rng(5)
     table = rng.normal(4000, 10, (20_400, 54)).astype(np.float32)
     search = search_in(table[:20_000], Metric.L2)
-    assert _engines_in_use(search) == {"products"}
     assert_same(search(table[20_000:], 10), brute_force("L2", table[:20_000], table[20_000:], 10))
-
-
-@given(
-    seed=st.integers(0, 2**32),
-    n=st.integers(1, 5),
-    m=st.integers(1, 3000),
-    count=st.integers(1, 60),
-    kinds=st.sampled_from(["many", "few", "infinite"]),
-)
-def test_the_smallest_numbers_are_those_that_sorting_finds(seed, n, m, count, kinds):
-    rng = np.random.default_rng(seed)
-    values = {
-        "many": lambda: rng.normal(size=(n, m)),
-        "few": lambda: rng.integers(0, 5, (n, m)),
-        "infinite": lambda: np.where(rng.random((n, m)) < 0.9, np.inf, rng.normal(size=(n, m))),
-    }[kinds]().astype(np.float32)
-    count = min(count, m)
-    places, largest = minima.smallest(values, count)
-    expected = np.sort(values, axis=1)[:, :count]
-    np.testing.assert_array_equal(np.sort(np.take_along_axis(values, places, axis=1), axis=1), expected)
-    np.testing.assert_array_equal(largest, expected[:, -1])
-    assert all(len(set(row)) == count for row in places.tolist())
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -355,11 +322,6 @@ def test_a_query_that_overflows_does_not_change_the_answer_beside_it(brute_force
     assert_same(search_in(rows, Metric.L2, "products")(queries, 1), brute_force(Metric.L2, rows, queries, 1))
 
 
-def test_numbers_that_are_none_are_not_among_the_smallest():
-    values = np.array([[np.nan] * 6, [1, 2, 2, 2, 3, 4]], np.float32)
-    assert values[1, minima.smallest(values, 2)[0][1]].tolist() == [1, 2]
-
-
 def test_projections_leave_out_no_row_whose_bound_overflows(brute_force):
     rng = np.random.default_rng(9)
     rows = rng.normal(0, 1e14, (4000, 64))
@@ -375,10 +337,10 @@ def test_many_candidates_are_held_a_few_at_a_time(monkeypatch, brute_force, metr
     rng = np.random.default_rng(10)
     rows = rng.integers(0, 2, (3000, 6)).astype(np.float32)  # with many ties, so that more and more are asked for
     expected = brute_force(metric, rows, rows[:60], 5)
-    monkeypatch.setattr(exact, "_CANDIDATES", 256)
-    assert_same(search_in(rows, metric)(rows[:60], 5), expected)
-    monkeypatch.setattr(exact, "_NUMBERS", 100)
-    assert_same(search_in(rows, metric)(rows[:60], 5), expected)
+    monkeypatch.setattr(certified, "_CANDIDATES", 256)
+    monkeypatch.setattr(brute_force_engines, "_HELD", 256)
+    for engine in ENGINES:
+        assert_same(search_in(rows, metric, engine)(rows[:60], 5), expected)
 
 
 def test_a_search_goes_on_alone_where_no_more_threads_begin(monkeypatch):

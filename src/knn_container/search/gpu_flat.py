@@ -76,7 +76,7 @@ class FlatOnCard:
         self._copy = card.copy(_unit_index(rows) if metric is Metric.COSINE else index)
 
     def propose(self, queries: Float32Array, wanted: int) -> tuple[Float64Array, Int64Array]:
-        """As `Engine.propose`; after a failure, and beyond what a GPU can give, there are no candidates."""
+        """As `Proposer.propose`; after a failure, and beyond what a GPU can give, there are no candidates."""
         if wanted <= gpu.LARGEST and not self._failed:
             asked = unit_rows(queries) if self._metric is Metric.COSINE else queries
             try:
@@ -91,7 +91,7 @@ class FlatOnCard:
         return np.full(len(queries), np.nan), np.full((len(queries), wanted), -1, np.int64)
 
     def limit(self, queries: Float32Array, worst: Float32Array, last: Float64Array) -> Float32Array:
-        """As `Engine.limit`; it is NaN, which is no limit, where float32 may overflow."""
+        """As `Proposer.limit`; it is NaN, which is no limit, where float32 may overflow."""
         columns = queries.shape[1]
         relative = (columns + 8) * EPSILON
         lengths = row_lengths(queries)

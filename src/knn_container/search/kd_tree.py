@@ -70,7 +70,7 @@ class KDTree:
         return rows * (8 * columns + 32)
 
     def propose(self, queries: Float32Array, wanted: int) -> tuple[Float64Array, Int64Array]:
-        """As `Engine.propose`."""
+        """As `Proposer.propose`."""
         points = queries.astype(np.float64)
         if self._metric is Metric.COSINE:
             _scale(points)
@@ -100,7 +100,7 @@ class KDTree:
         worst: Float32Array,  # noqa: ARG002
         last: Float64Array,
     ) -> Float32Array:
-        """As `Engine.limit`: on its way down the tree a region's distance is summed up in float64."""
+        """As `Proposer.limit`: on its way down the tree a region's distance is summed up in float64."""
         relative = 4 * (queries.shape[1] + _STEPS) * _EPSILON
         if self._metric is Metric.COSINE:
             limit = last + relative

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def spread(work: Callable[[slice], T], count: int, least: int = 1) -> list[T]:
-    """Does work on parts of `count` things, side by side, for which FAISS takes one thread each.
+    """Does work on parts of `count` things, side by side; the work does not use FAISS.
 
     Args:
         work: takes a part.
@@ -25,13 +25,13 @@ def spread(work: Callable[[slice], T], count: int, least: int = 1) -> list[T]:
     """
     threads = min(faiss.omp_get_max_threads(), max(1, count // least))
     if threads == 1:
-        return [_alone(partial(work, slice(0, count)))]
+        return [work(slice(0, count))]
     borders = [count * number // threads for number in range(threads + 1)]
     try:
-        others = [_pool().submit(_alone, partial(work, slice(*borders[i : i + 2]))) for i in range(1, threads)]
+        others = [_pool().submit(partial(work, slice(*borders[i : i + 2]))) for i in range(1, threads)]
     except RuntimeError:  # the interpreter is about to end, and begins no more threads
-        return [_alone(partial(work, slice(0, count)))]
-    mine = _alone(partial(work, slice(0, borders[1])))
+        return [work(slice(0, count))]
+    mine = work(slice(0, borders[1]))
     return [mine, *(other.result() for other in others)]
 
 
@@ -40,20 +40,11 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
 
 
-def _alone(work: Callable[[], T]) -> T:
-    """Does work without threads of FAISS's own."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        return work()
-    finally:
-        faiss.omp_set_num_threads(threads)
-
-
 @cache
 def multiply_alone() -> None:
-    """Has NumPy multiply matrices in the thread that asks, for the whole process: `spread` brings the others.
+    """Has NumPy multiply matrices in the thread that asks, for the whole process.
 
-    FAISS's matrix products are those of a library of its own, and stay as they are.
+    Its threads go on to wait busily once they have multiplied, and hold up those of a search. FAISS's matrix products
+    are those of a library of its own, and stay as they are.
     """
     ThreadpoolController().select(prefix="libscipy_openblas").limit(limits=1)

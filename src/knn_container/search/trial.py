@@ -12,9 +12,10 @@ import numpy as np
 
 from knn_container.batch import Float32Array
 from knn_container.metric import Metric
+from knn_container.search.certified import Proposer
 from knn_container.search.engines import GPU, SCAN, Engine
 from knn_container.search.kd_tree import KDTree
-from knn_container.search.neighbours import Neighbours, Share, Timing
+from knn_container.search.neighbours import Share, Timing
 from knn_container.search.projections import Projections
 
 Plan = list[tuple[int, Engine]]  # the smallest batch that an engine is used for, largest first
@@ -39,21 +40,21 @@ class Trial:
     Args:
         rows: (n, d) of the index.
         metric: what makes them near.
-        search: searches with an engine.
         on_card: gives the engine of a GPU, if there is one.
+        certified: makes an engine of what proposes candidates.
     """
 
     def __init__(
         self,
         rows: Float32Array,
         metric: Metric,
-        search: Callable[[Engine, Float32Array, int], Neighbours],
         on_card: Callable[[], Engine | None],
+        certified: Callable[[Proposer], Engine],
     ) -> None:
         self._rows = rows
         self._metric = metric
-        self._search = search
         self._on_card = on_card
+        self._certified = certified
         self._seconds: dict[int, dict[Engine, float]] = {batch: {} for batch in _BATCHES}
         self._untimed: Engine
 
@@ -121,10 +122,10 @@ class Trial:
 
     def _time(self, engine: Engine, batch: int) -> None:
         """Notes how long a batch takes at best, of at most three times."""
-        queries = self._rows[:: max(1, len(self._rows) // batch)][:batch]
+        queries = np.ascontiguousarray(self._rows[:: max(1, len(self._rows) // batch)][:batch])
         took: list[float] = []
         while len(took) < 3 and sum(took) < _ENOUGH:
-            took.append(_seconds(partial(self._search, engine, queries, _NEIGHBOURS)))
+            took.append(_seconds(partial(engine.search, queries, _NEIGHBOURS)))
         self._seconds[batch][engine] = min(took)
 
     def _result(self) -> tuple[Plan, tuple[Timing, ...]]:
@@ -173,7 +174,7 @@ class Trial:
             len(sample),
             "; it is being built" if pays else "",
         )
-        return KDTree(self._rows, self._metric, share) if pays else None
+        return self._certified(KDTree(self._rows, self._metric, share)) if pays else None
 
     def _projections(self, room: int) -> Engine | None:
         """Projections, if the rows have few strong directions."""
