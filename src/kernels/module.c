@@ -15,6 +15,7 @@
 
 #define INLINE inline __attribute__((always_inline))
 #define BLOCK_NUMBERS (1 << 16) /* float32 numbers of the rows that stay in a core's cache while queries pass by */
+#define FIRST 3 /* rows that every query is compared with in float64, for a first limit */
 
 enum metric { L2, INNER_PRODUCT, COSINE };
 

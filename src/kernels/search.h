@@ -91,21 +91,18 @@ static INLINE double NAME(screened_distance)(const struct search *search, const 
 }
 
 /* The largest value in float32, by way of products, that one of the nearest rows can have. */
-static float NAME(limit_of_products)(const struct search *search, const struct query *query, double longest)
+static INLINE float NAME(limit_of_products)(const struct search *search, const struct query *query, double longest)
 {
-    double columns = (double)search->screened_columns, tiny = columns * FLT_MIN, worst = query->worst;
+    double columns = (double)search->screened_columns, relative = (columns + 16) * FLT_EPSILON;
     if (!(query->asked < 1e18))
         return NAN; /* products may overflow */
     if (query->count < search->k || query->worst >= FLT_MAX)
         return INFINITY;
     if (search->metric != L2)
-        return rounded_up(worst + 2 * (columns + 8) * FLT_EPSILON * query->asked * longest + tiny);
-    worst = NAME(screened_distance)(search, query);
-    /* How far from the centre, squared, a row within this distance can be, by the triangle inequality. */
-    double asked = query->asked * query->asked, reach = 2 * (asked + worst);
-    reach = reach < longest * longest ? reach : longest * longest;
-    double off = (columns + 16) * FLT_EPSILON * (worst + 2 * reach + asked) + 4 * tiny;
-    return rounded_up(worst - asked + off);
+        return rounded_up(query->worst + 2 * relative * query->asked * longest + columns * FLT_MIN);
+    /* From the centre, a row within this distance is no further, squared, than twice the sum of both. */
+    double worst = NAME(screened_distance)(search, query), asked = query->asked * query->asked;
+    return rounded_up(worst - asked + 5 * relative * (worst + asked) + 4 * columns * FLT_MIN);
 }
 
 /*
@@ -217,7 +214,13 @@ static int NAME(search_by_products)(const struct search *search)
         NAME(pack)(search, packed);
         for (Py_ssize_t i = 0; i < panels * WIDTH; i++)
             limits[i] = -INFINITY;
-        for (Py_ssize_t start = 0; start < search->number; start += step) {
+        /* Without any, all rows of the first tile would have to be looked at. */
+        Py_ssize_t at_once = search->k > FIRST ? search->k : FIRST;
+        at_once = at_once < search->number ? at_once : search->number;
+        for (Py_ssize_t q = 0; q < search->count; q++)
+            for (Py_ssize_t i = 0; i < at_once; i++)
+                NAME(consider)(search, search->queries + q, i);
+        for (Py_ssize_t start = at_once; start < search->number; start += step) {
             Py_ssize_t here = search->number - start < step ? search->number - start : step;
             double longest_here = longest;
             for (Py_ssize_t i = 0; i < here; i++) {

@@ -95,15 +95,16 @@ def test_exact_search_equals_brute_force(*, brute_force, kind, metric, seed, n, 
     k=st.one_of(st.integers(1, 40), st.integers(1, 1024)),
     asked=st.integers(1, 16),
     panel=st.sampled_from([1, 32]),
+    kept=st.sampled_from([0, 10**9]),
 )
-def test_every_engine_gives_the_same_answers(*, brute_force, kind, engine, metric, seed, n, d, k, asked, panel):
+def test_every_engine_gives_the_same_answers(*, brute_force, kind, engine, metric, seed, n, d, k, asked, panel, kept):
     rng = np.random.default_rng(seed)
     rows = make_rows(kind, rng, n, d)
     queries = np.concatenate([make_rows(kind, rng, asked, d), rows[:asked], np.zeros((1, d), np.float32)])
     search = search_in(rows, metric, engine)
     assert_same(search(queries, k), brute_force(metric, rows, queries, k))
     assert_same(search(queries[:1], k), brute_force(metric, rows, queries[:1], k))
-    with patch.multiple(brute_force_engines, _WORTH_A_THREAD=1, _PANEL=panel):
+    with patch.multiple(brute_force_engines, _WORTH_A_THREAD=1, _PANEL=panel, _KEPT=kept):
         assert_same(search(queries[::2], k), brute_force(metric, rows, queries[::2], k))
 
 

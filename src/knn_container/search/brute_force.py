@@ -17,8 +17,10 @@ Fill = Callable[[slice, slice, Float32Array, Int64Array], None]
 _CENTRE = 1 << 12  # rows whose mean is taken for that of all
 _HELD = 1 << 22  # neighbours that are held at a time
 _PANEL = 32  # queries that one pass over the rows takes
-_WORTH_A_THREAD = 1 << 21  # products of numbers
-_KEPT = 1 << 9  # products that take as long as to compare a neighbour in float64 and to keep it
+# What a core does: numbers a nanosecond, and nanoseconds for a neighbour that is compared in float64 and kept, with
+# those that it drives out. They only decide what is divided.
+_SCANNED, _MULTIPLIED, _KEPT = 5, 40, 200
+_WORTH_A_THREAD = 75_000  # nanoseconds
 
 
 class Scan:
@@ -41,7 +43,7 @@ class Scan:
         def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
             kernels.search(self._metric.number, None, queries[asked], self._rows[rows], values, numbers, rows.start)
 
-        return divide(fill, self._metric, len(queries), self._rows.shape, k)
+        return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._rows.size // _SCANNED)
 
 
 class Products:
@@ -66,7 +68,7 @@ class Products:
             some, table = queries[asked], self._rows[rows]
             kernels.search(self._metric.number, self._centre, some, table, values, numbers, rows.start)
 
-        return divide(fill, self._metric, len(queries), self._rows.shape, k)
+        return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._rows.size // _MULTIPLIED)
 
 
 def centre_of(rows: Float32Array) -> Float32Array:
@@ -75,32 +77,34 @@ def centre_of(rows: Float32Array) -> Float32Array:
     return some.mean(axis=0, dtype=np.float64).astype(np.float32) if len(some) else np.zeros(rows.shape[1], np.float32)
 
 
-def divide(fill: Fill, metric: Metric, queries: int, shape: tuple[int, ...], k: int) -> Neighbours:
-    """Divides a search among threads: by queries where these are many, by rows otherwise.
+def divide(fill: Fill, metric: Metric, queries: int, rows: int, k: int, *, nanoseconds: int) -> Neighbours:
+    """Divides a search among threads: by queries where each of these keeps a thread busy, by rows otherwise.
 
     Args:
         fill: searches with some queries among some rows and fills (n, k) values and numbers.
         metric: what makes rows near.
         queries: how many.
-        shape: of the rows.
+        rows: how many.
         k: how many neighbours are wanted.
+        nanoseconds: about what a query takes, but for what it keeps.
     """
-    count, columns = shape
     values, numbers = np.empty((queries, k), np.float32), np.empty((queries, k), np.int64)
     step = max(_PANEL, _HELD // k // _PANEL * _PANEL)
     for start in range(0, queries, step):
         here = slice(start, min(start + step, queries))
         asked = here.stop - here.start
-        work = asked * (count * columns + _KEPT * k)
-        if work < 2 * _WORTH_A_THREAD:
-            fill(here, slice(0, count), values[here], numbers[here])
-        elif asked >= _PANEL * faiss.omp_get_max_threads():
+        worth = asked * (nanoseconds + _KEPT * k) // _WORTH_A_THREAD
+        panel = _PANEL if nanoseconds > _KEPT * k else 1
+        if worth < 2:
+            fill(here, slice(0, rows), values[here], numbers[here])
+        elif asked >= panel * faiss.omp_get_max_threads():
 
-            def ask(part: slice, start: int = start, end: int = here.stop) -> None:
-                some = slice(start + _PANEL * part.start, min(start + _PANEL * part.stop, end))
-                fill(some, slice(0, count), values[some], numbers[some])
+            def ask(part: slice, start: int = start, end: int = here.stop, panel: int = panel) -> None:
+                some = slice(start + panel * part.start, min(start + panel * part.stop, end))
+                fill(some, slice(0, rows), values[some], numbers[some])
 
-            spread(ask, -(-asked // _PANEL))
+            panels = -(-asked // panel)
+            spread(ask, panels, max(1, panels // worth))
         else:
 
             def look(part: slice, here: slice = here) -> tuple[Float32Array, Int64Array]:
@@ -109,10 +113,7 @@ def divide(fill: Fill, metric: Metric, queries: int, shape: tuple[int, ...], k: 
                 fill(here, part, *found)
                 return found
 
-            found = spread(look, count, max(1, count * _WORTH_A_THREAD // work))
-            if len(found) == 1:
-                values[here], numbers[here] = found[0]
-            else:
-                each = [np.concatenate(it, axis=1) for it in zip(*found, strict=True)]
-                values[here], numbers[here] = nearest(metric, each[0], each[1], k)
+            found = spread(look, rows, max(1, rows // worth))
+            each = [np.concatenate(it, axis=1) for it in zip(*found, strict=True)]
+            values[here], numbers[here] = nearest(metric, each[0], each[1], k)
     return Neighbours(numbers, values)

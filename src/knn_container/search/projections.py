@@ -20,6 +20,7 @@ _SAMPLE = 1 << 12  # rows in which directions are sought
 _ITERATIONS = 3
 _STRONG = 0.7  # share of the variance from which directions are strong
 _MANY = 8  # queries from which matrix products are faster
+_LOOKED_AT = 10  # projected numbers a nanosecond, with the rows that are not left out
 _BLOCK = 1 << 20  # numbers that one step projects
 
 
@@ -71,7 +72,8 @@ class Projections:
             screened = projected[asked], self._projected[rows]
             kernels.search(Metric.L2.number, centre, some, table, values, numbers, rows.start, *screened)
 
-        return divide(fill, Metric.L2, len(queries), self._projected.shape, k)
+        nanoseconds = self._projected.size // _LOOKED_AT
+        return divide(fill, Metric.L2, len(queries), len(self._rows), k, nanoseconds=nanoseconds)
 
 
 def _directions(columns: int) -> int:
