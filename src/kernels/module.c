@@ -15,7 +15,8 @@
 
 #define INLINE inline __attribute__((always_inline))
 #define BLOCK_NUMBERS (1 << 16) /* float32 numbers of the rows that stay in a core's cache while queries pass by */
-#define FIRST 3 /* rows that every query is compared with in float64, for a first limit */
+#define FIRST 3     /* rows at least that every query is compared with in float64, for a first limit */
+#define SUMMED 128  /* products that are added up before their sum is added to others */
 
 enum metric { L2, INNER_PRODUCT, COSINE };
 
@@ -26,9 +27,10 @@ typedef double eight_doubles __attribute__((vector_size(64)));
 /*
  * A query, and the nearest rows found so far.
  *
- * `keys` is a heap with the furthest on top once it is full; a key is ordered by the value and then by the row.
- * `length` is that of the vector. `asked` is what the products' bound needs: the length of the vector less the centre,
- * of the vector, or 1; `projected` the length of the projection. `worst` is the value on top, smaller being nearer.
+ * `keys` is a heap with the furthest on top; a key is ordered by the value and then by the row. Once it is full, `worst`
+ * is the value on top, smaller being nearer. `length` is that of the vector, for similarities. `asked` is what the bound
+ * of products needs: under L2 the length of what is screened less the centre, under INNER_PRODUCT that of the vector,
+ * under COSINE 1. `projected` is the length of what is screened, where that is not the vector.
  */
 struct query {
     const loose *vector, *screened;
@@ -38,9 +40,12 @@ struct query {
     float worst;
 };
 
-/* A search among `number` rows, numbered from `first` on; `screened` are the rows, or their projections. */
+/*
+ * A search among `number` rows, numbered from `first` on; `screened` are the rows or, if it `projects`, their
+ * projections.
+ */
 struct search {
-    int metric;
+    int metric, projects;
     const loose *rows, *screened, *centre;
     Py_ssize_t number, columns, screened_columns, first, k, count, listed;
     struct query *queries;
@@ -112,12 +117,7 @@ static void *allocate(size_t bytes)
 #define JOINED(a, b) JOIN(a, b)
 #define NAME(name) JOINED(name, SUFFIX)
 
-/* A product is rounded before it is added, on all machines alike. */
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#else
-#pragma GCC optimize("fp-contract=off")
-#endif
+/* To be compiled without contraction: but for `multiply_add`, a product is rounded before it is added. */
 
 #define SUFFIX _anywhere
 #include "search.h"
@@ -147,7 +147,7 @@ struct kernels {
     const char *name;
     int (*search_by_products)(const struct search *);
     void (*search_row_by_row)(const struct search *);
-    void (*search_listed)(const struct search *);
+    int (*search_listed)(const struct search *);
     void (*compare_all)(int, const loose *, Py_ssize_t, const loose *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *);
     double (*length_of)(const loose *, Py_ssize_t);
 };
@@ -188,19 +188,38 @@ static void release(struct arrays *arrays)
         PyBuffer_Release(&arrays->taken[--arrays->count]);
 }
 
-/* Takes a contiguous array of some dimensions and bytes a number; NULL, with an exception, if it is none. */
-static Py_buffer *take(struct arrays *arrays, PyObject *object, const char *name, int dimensions, Py_ssize_t bytes, int written)
+enum kind { FLOAT32, INT64 };
+
+/*
+ * Takes a contiguous array of numbers, of some dimensions or, if that is `open`, of one more; NULL, with an exception, if
+ * it is none.
+ */
+static Py_buffer *take_open(struct arrays *arrays, PyObject *object, const char *name, int dimensions, int open,
+                            enum kind kind, int written)
 {
     Py_buffer *buffer = &arrays->taken[arrays->count];
-    if (PyObject_GetBuffer(object, buffer, PyBUF_C_CONTIGUOUS | (written ? PyBUF_WRITABLE : 0)))
+    if (PyObject_GetBuffer(object, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (written ? PyBUF_WRITABLE : 0)))
         return NULL;
     arrays->count++;
-    if (buffer->ndim != dimensions || buffer->itemsize != bytes) {
-        PyErr_Format(PyExc_ValueError, "%s: expected %d dimensions of %zd bytes, got %d of %zd", name, dimensions, bytes,
-                     buffer->ndim, buffer->itemsize);
+    const char *format = buffer->format ? buffer->format : "B";
+    format += *format && strchr("@=<^", *format) ? 1 : 0; /* where there is code for it, all is little-endian */
+    Py_ssize_t bytes = kind == FLOAT32 ? 4 : 8;
+    int fits = *format && strchr(kind == FLOAT32 ? "f" : "lq", *format) && !format[1] && buffer->itemsize == bytes;
+    if (!fits || (buffer->ndim != dimensions && buffer->ndim != dimensions + open)) {
+        PyErr_Format(PyExc_ValueError, "%s: expected %d dimensions of %s, got %d of format '%s'", name, dimensions,
+                     kind == FLOAT32 ? "float32" : "int64", buffer->ndim, buffer->format);
+        return NULL;
+    }
+    if ((written || kind == INT64) && (uintptr_t)buffer->buf % (uintptr_t)bytes) {
+        PyErr_Format(PyExc_ValueError, "%s: expected an aligned array", name);
         return NULL;
     }
     return buffer;
+}
+
+static Py_buffer *take(struct arrays *arrays, PyObject *object, const char *name, int dimensions, enum kind kind, int written)
+{
+    return take_open(arrays, object, name, dimensions, 0, kind, written);
 }
 
 static int check(int holds, const char *what)
@@ -232,7 +251,7 @@ static double length_less(const loose *vector, const loose *centre, Py_ssize_t c
 }
 
 /* Makes the queries of a search ready; 0 if there is no memory. */
-static int begin(struct search *search, const loose *vectors, const loose *screened)
+static int begin(struct search *search, const struct kernels *code, const loose *vectors, const loose *screened)
 {
     search->queries = calloc((size_t)(search->count + 1), sizeof(struct query));
     int64_t *keys = malloc((size_t)(search->count * search->k + 1) * sizeof(int64_t));
@@ -247,12 +266,12 @@ static int begin(struct search *search, const loose *vectors, const loose *scree
         query->screened = screened + q * search->screened_columns;
         query->keys = keys + q * search->k;
         if (search->metric != L2)
-            query->length = kernels->length_of(query->vector, search->columns);
+            query->length = code->length_of(query->vector, search->columns);
         query->asked = search->metric == COSINE ? 1 : query->length * (1 + 2 * (double)FLT_EPSILON);
         if (search->metric == L2 && search->centre)
             query->asked = length_less(query->screened, search->centre, search->screened_columns);
-        if (screened != vectors)
-            query->projected = kernels->length_of(query->screened, search->screened_columns);
+        if (search->projects)
+            query->projected = code->length_of(query->screened, search->screened_columns);
     }
     return 1;
 }
@@ -285,10 +304,10 @@ static void end(struct search *search)
 /* Takes the arrays that all searches have, which come last: the queries, the rows, and the two that are filled. */
 static int take_search(struct search *search, struct arrays *arrays, PyObject *const *objects)
 {
-    Py_buffer *queries = take(arrays, objects[0], "queries", 2, sizeof(float), 0);
-    Py_buffer *rows = queries ? take(arrays, objects[1], "rows", 2, sizeof(float), 0) : NULL;
-    Py_buffer *values = rows ? take(arrays, objects[2], "values", 2, sizeof(float), 1) : NULL;
-    Py_buffer *numbers = values ? take(arrays, objects[3], "numbers", 2, sizeof(int64_t), 1) : NULL;
+    Py_buffer *queries = take(arrays, objects[0], "queries", 2, FLOAT32, 0);
+    Py_buffer *rows = queries ? take(arrays, objects[1], "rows", 2, FLOAT32, 0) : NULL;
+    Py_buffer *values = rows ? take(arrays, objects[2], "values", 2, FLOAT32, 1) : NULL;
+    Py_buffer *numbers = values ? take(arrays, objects[3], "numbers", 2, INT64, 1) : NULL;
     if (!numbers)
         return 0;
     search->count = queries->shape[0];
@@ -303,7 +322,7 @@ static int take_search(struct search *search, struct arrays *arrays, PyObject *c
            check(search->first >= 0 && search->number <= UINT32_MAX - search->first, "fewer than 2^32 rows");
 }
 
-/* search(metric, centre, queries, rows, values, numbers, first=0, screened_queries=None, screened_rows=None) */
+/* search(metric, centre, queries, rows, values, numbers, first[, screened_queries, screened_rows]) */
 static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t given)
 {
     struct search search = {0};
@@ -312,15 +331,18 @@ static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *object
     if (given != 7 && given != 9)
         return PyErr_Format(PyExc_TypeError, "expected 7 or 9 arguments, got %zd", given);
     search.metric = metric_of(objects[0]);
+    if (search.metric < 0)
+        return NULL;
     search.first = PyLong_AsSsize_t(objects[6]);
-    if (search.metric < 0 || PyErr_Occurred() || !take_search(&search, &arrays, objects + 2))
+    if (PyErr_Occurred() || !take_search(&search, &arrays, objects + 2))
         goto out;
     const loose *vectors = arrays.taken[0].buf, *screened = vectors;
     if (given == 9) {
-        Py_buffer *asked = take(&arrays, objects[7], "screened queries", 2, sizeof(float), 0);
-        Py_buffer *looked_at = asked ? take(&arrays, objects[8], "screened rows", 2, sizeof(float), 0) : NULL;
+        Py_buffer *asked = take(&arrays, objects[7], "screened queries", 2, FLOAT32, 0);
+        Py_buffer *looked_at = asked ? take(&arrays, objects[8], "screened rows", 2, FLOAT32, 0) : NULL;
         if (!looked_at)
             goto out;
+        search.projects = 1;
         screened = asked->buf;
         search.screened = looked_at->buf;
         search.screened_columns = asked->shape[1];
@@ -331,7 +353,7 @@ static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *object
             goto out;
     }
     if (objects[1] != Py_None) {
-        Py_buffer *centre = take(&arrays, objects[1], "centre", 1, sizeof(float), 0);
+        Py_buffer *centre = take(&arrays, objects[1], "centre", 1, FLOAT32, 0);
         if (!centre || !check(centre->shape[0] == search.screened_columns, "a centre of as many columns as the rows"))
             goto out;
         search.centre = centre->buf;
@@ -339,12 +361,13 @@ static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *object
     int done;
     float *values = arrays.taken[2].buf;
     int64_t *numbers = arrays.taken[3].buf;
+    const struct kernels *code = kernels;
     Py_BEGIN_ALLOW_THREADS;
-    done = begin(&search, vectors, screened);
+    done = begin(&search, code, vectors, screened);
     if (done && search.centre)
-        done = kernels->search_by_products(&search);
+        done = code->search_by_products(&search);
     else if (done)
-        kernels->search_row_by_row(&search);
+        code->search_row_by_row(&search);
     if (done)
         give(&search, values, numbers);
     end(&search);
@@ -366,27 +389,28 @@ static PyObject *search_listed(PyObject *Py_UNUSED(module), PyObject *const *obj
     search.metric = metric_of(objects[0]);
     if (search.metric < 0 || !take_search(&search, &arrays, objects + 2))
         goto out;
-    Py_buffer *list = take(&arrays, objects[1], "list", 2, sizeof(int64_t), 0);
+    Py_buffer *list = take(&arrays, objects[1], "list", 2, INT64, 0);
     if (!list || !check(list->shape[0] == search.count, "a list of rows for each query"))
         goto out;
     search.list = list->buf;
     search.listed = list->shape[1];
-    for (Py_ssize_t i = 0; i < search.count * search.listed; i++)
-        if (!check(search.list[i] < search.number, "numbers of rows that there are"))
-            goto out;
-    int done;
+    int done, there = 1;
     const loose *vectors = arrays.taken[0].buf;
     float *values = arrays.taken[2].buf;
     int64_t *numbers = arrays.taken[3].buf;
+    const struct kernels *code = kernels;
     Py_BEGIN_ALLOW_THREADS;
-    done = begin(&search, vectors, vectors);
+    done = begin(&search, code, vectors, vectors);
     if (done) {
-        kernels->search_listed(&search);
+        there = code->search_listed(&search);
         give(&search, values, numbers);
     }
     end(&search);
     Py_END_ALLOW_THREADS;
-    result = done ? Py_NewRef(Py_None) : PyErr_NoMemory();
+    if (!done)
+        PyErr_NoMemory();
+    else if (check(there, "numbers of rows that there are"))
+        result = Py_NewRef(Py_None);
 out:
     release(&arrays);
     return result;
@@ -402,16 +426,16 @@ static PyObject *compare(PyObject *Py_UNUSED(module), PyObject *const *objects, 
     int metric = metric_of(objects[0]);
     if (metric < 0)
         return NULL;
-    Py_buffer *queries = take(&arrays, objects[1], "queries", 2, sizeof(float), 0);
-    Py_buffer *values = queries ? take(&arrays, objects[3], "values", 2, sizeof(float), 1) : NULL;
-    if (!values || PyObject_GetBuffer(objects[2], &arrays.taken[arrays.count], PyBUF_C_CONTIGUOUS))
+    Py_buffer *queries = take(&arrays, objects[1], "queries", 2, FLOAT32, 0);
+    Py_buffer *values = queries ? take(&arrays, objects[3], "values", 2, FLOAT32, 1) : NULL;
+    Py_buffer *rows = values ? take_open(&arrays, objects[2], "rows", 2, 1, FLOAT32, 0) : NULL;
+    if (!rows)
         goto out;
-    Py_buffer *rows = &arrays.taken[arrays.count++];
+    int own = rows->ndim == 3;
     Py_ssize_t count = values->shape[0], number = values->shape[1], columns = queries->shape[1];
-    int own = rows->ndim == 3, fits = rows->itemsize == sizeof(float) && (own || rows->ndim == 2);
-    if (!check(fits && queries->shape[0] == count && rows->shape[own] == number && rows->shape[own + 1] == columns &&
+    if (!check(queries->shape[0] == count && rows->shape[own] == number && rows->shape[own + 1] == columns &&
                    (!own || rows->shape[0] == count),
-               "float32 rows for all queries or for each, of as many columns, and a value for each pair"))
+               "rows for all queries or for each, of as many columns, and a value for each pair"))
         goto out;
     Py_BEGIN_ALLOW_THREADS;
     kernels->compare_all(metric, queries->buf, count, rows->buf, number, own ? number : 0, columns, values->buf);

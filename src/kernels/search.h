@@ -2,7 +2,8 @@
  * The k nearest rows of some queries, for one instruction set: included once for each.
  *
  * A row is left out if a value in float32 shows, with all its rounding, that it is no nearer than the k rows found so
- * far; the others are compared in float64. So the answer is exact, and most rows cost a few float32 operations.
+ * far; the others are compared in float64. So the answer is exact, and most rows cost a few float32 operations. Rows
+ * come in the order of their numbers, of equal ones the first is nearer: a row that is as near as the k-th comes too late.
  *
  * Values that are compared are distances, or similarities with their sign changed: smaller is nearer. The bounds on
  * rounding are those of Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1, with twice the unit
@@ -61,7 +62,7 @@ static double NAME(length_of)(const loose *a, Py_ssize_t n)
 static float NAME(value_of)(int metric, const loose *query, double length, const loose *row, Py_ssize_t n, double enough)
 {
     double value = NAME(sum_of)(query, row, n, metric == L2, enough);
-    if (metric == COSINE) {
+    if (metric == COSINE && value != 0) {
         double lengths = NAME(length_of)(row, n) * length;
         value = lengths > 0 ? value / lengths : 0;
     }
@@ -82,24 +83,29 @@ static int NAME(consider)(const struct search *search, struct query *query, Py_s
 static INLINE double NAME(screened_distance)(const struct search *search, const struct query *query)
 {
     double worst = query->worst;
-    if (search->screened == search->rows)
+    if (!search->projects)
         return worst;
-    /* What rounding adds to a distance in a few directions, which were computed with float64 and rounded. */
-    worst *= 1 + ((double)search->columns + 8) * FLT_EPSILON;
-    double apart = sqrt(worst) + 8 * FLT_EPSILON * (2 * query->projected + sqrt(worst));
-    return apart * apart * (1 + ((double)search->screened_columns + 8) * FLT_EPSILON);
+    /* Both were rounded to float32; what directions leave is the root of a difference that float64 has rounded. */
+    double columns = (double)search->columns, directions = (double)search->screened_columns;
+    double share = 8 * FLT_EPSILON + sqrt(2 * sqrt(directions) * columns * DBL_EPSILON);
+    double apart = sqrt(worst) * (1 + FLT_EPSILON);
+    apart += share * (2 * query->projected + apart);
+    return apart * apart;
 }
 
 /* The largest value in float32, by way of products, that one of the nearest rows can have. */
 static INLINE float NAME(limit_of_products)(const struct search *search, const struct query *query, double longest)
 {
-    double columns = (double)search->screened_columns, relative = (columns + 16) * FLT_EPSILON;
+    double columns = (double)search->screened_columns, added = columns < SUMMED ? columns : SUMMED + columns / SUMMED;
+    double relative = (added + 16) * FLT_EPSILON;
     if (!(query->asked < 1e18))
         return NAN; /* products may overflow */
     if (query->count < search->k || query->worst >= FLT_MAX)
         return INFINITY;
+    if (search->metric == COSINE && !query->length)
+        return -INFINITY; /* all rows are alike */
     if (search->metric != L2)
-        return rounded_up(query->worst + 2 * relative * query->asked * longest + columns * FLT_MIN);
+        return rounded_up(query->worst + relative * query->asked * longest + columns * FLT_MIN);
     /* From the centre, a row within this distance is no further, squared, than twice the sum of both. */
     double worst = NAME(screened_distance)(search, query), asked = query->asked * query->asked;
     return rounded_up(worst - asked + 5 * relative * (worst + asked) + 4 * columns * FLT_MIN);
@@ -107,61 +113,84 @@ static INLINE float NAME(limit_of_products)(const struct search *search, const s
 
 /*
  * Writes a row as products need it, shifted by the centre or scaled to length 1, with what is added to its products.
- * Where float32 could overflow or lose too much, that is NaN, so that the row is never left out. Gives its length.
+ * Where float32 could overflow or lose too much, that is NaN, so that the row is never left out. Gives its length, which
+ * only similarities need.
  */
 static INLINE double NAME(prepare_row)(const struct search *search, const loose *row, float *copy, float *added)
 {
-    Py_ssize_t columns = search->screened_columns, j = 0;
-    vec squares = splat(0.0f);
-    float length = 0;
-    for (; j + LANES <= columns; j += LANES) {
-        vec part = load(row + j);
-        if (search->metric == L2)
-            part = part - load(search->centre + j);
-        store(copy + j, part);
-        squares = multiply_add(part, part, squares);
+    Py_ssize_t columns = search->screened_columns;
+    double squares = 0;
+    for (Py_ssize_t start = 0; start < columns; start += SUMMED) {
+        Py_ssize_t j = start, end = columns - start < SUMMED ? columns : start + SUMMED;
+        vec sums = splat(0.0f);
+        for (; j + LANES <= end; j += LANES) {
+            vec part = load(row + j);
+            if (search->metric == L2)
+                part = part - load(search->centre + j);
+            store(copy + j, part);
+            sums = multiply_add(part, part, sums);
+        }
+        float total = sum(sums);
+        for (; j < end; j++) {
+            copy[j] = search->metric == L2 ? row[j] - search->centre[j] : row[j];
+            total += copy[j] * copy[j];
+        }
+        squares += total;
     }
-    length = sum(squares);
-    for (; j < columns; j++) {
-        copy[j] = search->metric == L2 ? row[j] - search->centre[j] : row[j];
-        length += copy[j] * copy[j];
-    }
-    int safe = length < 1e36f;
-    *added = safe ? (search->metric == L2 ? length : 0) : NAN;
+    int safe = squares < 1e36;
+    *added = safe ? (search->metric == L2 ? (float)squares : 0) : NAN;
+    if (search->metric == L2)
+        return 0;
     if (search->metric == COSINE) {
         float scale = 0;
-        if (length > 1e-30f)
-            scale = 1 / sqrtf(length);
+        if (squares > 1e-30)
+            scale = (float)(1 / sqrt(squares));
         else
-            for (j = 0; j < columns && safe; j++)
+            for (Py_ssize_t j = 0; j < columns && safe; j++)
                 safe = row[j] == 0;
         *added = safe ? 0 : NAN;
-        for (j = 0; j < columns; j++)
+        for (Py_ssize_t j = 0; j < columns; j++)
             copy[j] *= scale;
         return 1;
     }
-    return safe ? sqrt(length + columns * (double)FLT_MIN) * (1 + (columns + 8) * (double)FLT_EPSILON) : 0;
+    return safe ? sqrt(squares + (double)columns * FLT_MIN) * (1 + (SUMMED + 8) * (double)FLT_EPSILON) : 0;
 }
 
 /* Compares a tile of rows with one or two vectors of queries; bits of what must be looked at go to `found`. */
 static INLINE unsigned NAME(tile)(const float *rows, const float *added, Py_ssize_t columns, const float *panel,
                                   const float *limits, int vectors, unsigned found[TILE])
 {
-    vec values[TILE][2];
+    vec values[TILE][2], sums[TILE][2];
     for (int i = 0; i < TILE; i++)
         for (int v = 0; v < vectors; v++)
             values[i][v] = splat(added[i]);
-    for (Py_ssize_t j = 0; j < columns; j++) {
-        vec queries[2];
-        for (int v = 0; v < vectors; v++)
-            queries[v] = load(panel + j * vectors * LANES + v * LANES);
-#pragma GCC unroll 12
-        for (int i = 0; i < TILE; i++) {
-            vec row = splat(rows[i * columns + j]);
+    for (Py_ssize_t start = 0; start < columns; start += SUMMED) {
+        Py_ssize_t end = columns - start < SUMMED ? columns : start + SUMMED;
+        if (start) /* sums of many numbers are added to each other, so that little is rounded away */
+            for (int i = 0; i < TILE; i++)
+                for (int v = 0; v < vectors; v++) {
+                    if (start > SUMMED)
+                        sums[i][v] = sums[i][v] + values[i][v];
+                    else
+                        sums[i][v] = values[i][v];
+                    values[i][v] = splat(0.0f);
+                }
+        for (Py_ssize_t j = start; j < end; j++) {
+            vec queries[2];
             for (int v = 0; v < vectors; v++)
-                values[i][v] = multiply_add(row, queries[v], values[i][v]);
+                queries[v] = load(panel + j * vectors * LANES + v * LANES);
+#pragma GCC unroll 12
+            for (int i = 0; i < TILE; i++) {
+                vec row = splat(rows[i * columns + j]);
+                for (int v = 0; v < vectors; v++)
+                    values[i][v] = multiply_add(row, queries[v], values[i][v]);
+            }
         }
     }
+    if (columns > SUMMED)
+        for (int i = 0; i < TILE; i++)
+            for (int v = 0; v < vectors; v++)
+                values[i][v] = sums[i][v] + values[i][v];
     unsigned any = 0;
 #pragma GCC unroll 12
     for (int i = 0; i < TILE; i++) {
@@ -210,11 +239,10 @@ static int NAME(search_by_products)(const struct search *search)
     float *added = allocate((size_t)step * sizeof(float));
     int done = packed && limits && block && added;
     if (done) {
-        double longest = -1;
         NAME(pack)(search, packed);
         for (Py_ssize_t i = 0; i < panels * WIDTH; i++)
             limits[i] = -INFINITY;
-        /* Without any, all rows of the first tile would have to be looked at. */
+        /* Without a limit, all rows of the first tile would have to be looked at. */
         Py_ssize_t at_once = search->k > FIRST ? search->k : FIRST;
         at_once = at_once < search->number ? at_once : search->number;
         for (Py_ssize_t q = 0; q < search->count; q++)
@@ -222,21 +250,19 @@ static int NAME(search_by_products)(const struct search *search)
                 NAME(consider)(search, search->queries + q, i);
         for (Py_ssize_t start = at_once; start < search->number; start += step) {
             Py_ssize_t here = search->number - start < step ? search->number - start : step;
-            double longest_here = longest;
+            double longest = 0;
             for (Py_ssize_t i = 0; i < here; i++) {
                 double length = NAME(prepare_row)(search, search->screened + (start + i) * columns, block + i * columns, added + i);
-                longest_here = length > longest_here ? length : longest_here;
+                longest = length > longest ? length : longest;
             }
             Py_ssize_t tiles = (here + TILE - 1) / TILE;
             for (Py_ssize_t i = here; i < tiles * TILE; i++) {
                 memset(block + i * columns, 0, (size_t)columns * sizeof(float));
                 added[i] = INFINITY;
             }
-            if (longest_here > longest) {
-                longest = longest_here;
+            if (search->metric != L2 || start == at_once)
                 for (Py_ssize_t q = 0; q < search->count; q++)
                     limits[q] = NAME(limit_of_products)(search, search->queries + q, longest);
-            }
             for (Py_ssize_t first = 0; first < search->count; first += WIDTH) {
                 int narrow = search->count - first <= LANES;
                 for (Py_ssize_t i = 0; i < here; i += TILE) {
@@ -263,7 +289,8 @@ static int NAME(search_by_products)(const struct search *search)
 static void NAME(search_row_by_row)(const struct search *search)
 {
     Py_ssize_t columns = search->screened_columns, step = 1 + BLOCK_NUMBERS / 16 / columns;
-    double relative = (columns + 10) * (double)FLT_EPSILON, tiny = (columns + 1) * (double)FLT_MIN;
+    /* Each lane adds up its share of the columns. */
+    double relative = ((double)columns / LANES + 40) * FLT_EPSILON, tiny = (columns + 1) * (double)FLT_MIN;
     for (Py_ssize_t start = 0; start < search->number; start += step) {
         Py_ssize_t end = search->number - start < step ? search->number : start + step;
         for (Py_ssize_t q = 0; q < search->count; q++) {
@@ -271,6 +298,8 @@ static void NAME(search_row_by_row)(const struct search *search)
             const loose *vector = query->screened;
             float limit = INFINITY;
             int changed = 1;
+            if (search->metric == COSINE && !query->length && query->count == search->k)
+                continue; /* all rows are alike */
             for (Py_ssize_t number = start; number < end; number++) {
                 const loose *row = search->screened + number * columns;
                 vec first = splat(0.0f), second = splat(0.0f);
@@ -312,10 +341,10 @@ static void NAME(search_row_by_row)(const struct search *search)
                     }
                     double product = sum(first), squares = sum(second) + columns * (double)FLT_MIN;
                     double both = sqrt(squares) * query->length;
-                    double off = 2 * relative * both + tiny;
+                    double off = relative * both + tiny;
                     if (search->metric == COSINE) {
                         product /= both;
-                        off = 2 * relative;
+                        off = relative;
                     }
                     /* Where float32 overflows or loses too much, the row is looked at. */
                     if (both < 1e36 && (search->metric == INNER_PRODUCT || (squares > 1e-30 && both > 1e-30)) &&
@@ -328,15 +357,18 @@ static void NAME(search_row_by_row)(const struct search *search)
     }
 }
 
-/* Compares queries with listed rows alone. */
-static void NAME(search_listed)(const struct search *search)
+/* Compares queries with listed rows alone; 0 if there are none of these numbers. */
+static int NAME(search_listed)(const struct search *search)
 {
     for (Py_ssize_t q = 0; q < search->count; q++)
         for (Py_ssize_t i = 0; i < search->listed; i++) {
             int64_t number = search->list[q * search->listed + i];
+            if (number >= search->number)
+                return 0;
             if (number >= 0)
                 NAME(consider)(search, search->queries + q, number);
         }
+    return 1;
 }
 
 static void NAME(compare_all)(int metric, const loose *queries, Py_ssize_t count, const loose *rows, Py_ssize_t number,

@@ -75,7 +75,7 @@ def nearest(
     Args:
         metric: says whether small or large values are near.
         values: (n, m) as `Metric.between` gives them: finite, without -0.0.
-        rows: (n, m) row numbers below 2^32, -1 for none.
+        rows: (n, m) row numbers below 2^32 - 1, -1 for none.
         k: how many to keep, at most m.
 
     Returns:

@@ -147,15 +147,27 @@ QUERIES, ROWS, VALUES, NUMBERS = np.ones((2, 3), F), np.ones((5, 3), F), np.empt
         ((3, None, QUERIES, ROWS, VALUES, NUMBERS, 0), "metric: expected 0 to 2, got 3"),
         (
             (0, None, QUERIES.astype(D), ROWS, VALUES, NUMBERS, 0),
-            "queries: expected 2 dimensions of 4 bytes, got 2 of 8",
+            "queries: expected 2 dimensions of float32, got 2 of format 'd'",
         ),
-        ((0, None, QUERIES[0], ROWS, VALUES, NUMBERS, 0), "queries: expected 2 dimensions of 4 bytes, got 1 of 4"),
+        (
+            (0, None, QUERIES, ROWS.astype(np.int32), VALUES, NUMBERS, 0),
+            "rows: expected 2 dimensions of float32, got 2 of format 'i'",
+        ),
+        ((0, None, QUERIES, ROWS.astype(">f4"), VALUES, NUMBERS, 0), "rows: expected .* got 2 of format '>f'"),
+        ((9, None, QUERIES, ROWS, VALUES, NUMBERS, "x"), "metric: expected 0 to 2, got 9"),
+        (
+            (0, None, QUERIES[0], ROWS, VALUES, NUMBERS, 0),
+            "queries: expected 2 dimensions of float32, got 1 of format 'f'",
+        ),
         ((0, None, QUERIES, ROWS[:, :2].copy(), VALUES, NUMBERS, 0), "rows of as many columns"),
         ((0, None, np.ones((2, 0), F), np.ones((5, 0), F), VALUES, NUMBERS, 0), "rows of as many columns"),
         ((0, None, QUERIES, ROWS, VALUES[:1], NUMBERS, 0), "arrays of one shape"),
         ((0, None, QUERIES, ROWS, VALUES, NUMBERS[:, :3].copy(), 0), "arrays of one shape"),
         ((0, None, QUERIES, ROWS, np.empty((2, 0), F), np.empty((2, 0), L), 0), "arrays of one shape"),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS.astype(np.int32), 0), "numbers: expected 2 dimensions of 8 bytes"),
+        (
+            (0, None, QUERIES, ROWS, VALUES, NUMBERS.astype(np.int32), 0),
+            "numbers: expected 2 dimensions of int64, got 2 of format 'i'",
+        ),
         ((0, None, QUERIES, ROWS, VALUES, NUMBERS, 2**32), "fewer than 2\\^32 rows"),
         ((0, None, QUERIES, ROWS, VALUES, NUMBERS, -1), "fewer than 2\\^32 rows"),
         ((0, np.ones(2, F), QUERIES, ROWS, VALUES, NUMBERS, 0), "a centre of as many columns"),
@@ -182,7 +194,7 @@ def test_what_is_not_contiguous_or_not_to_be_written_is_refused():
     for queries, values in ((np.ones((2, 6), F)[:, ::2], VALUES), (QUERIES, np.broadcast_to(F(0), (2, 4)))):
         with pytest.raises((BufferError, ValueError), match=r"contiguous|read-only"):
             kernels.search(0, None, queries, ROWS, values, NUMBERS, 0)
-    with pytest.raises(ValueError, match="expected float32 rows for all queries or for each"):
+    with pytest.raises(ValueError, match="expected rows for all queries or for each"):
         kernels.compare(0, QUERIES, ROWS, VALUES)
 
 
@@ -200,3 +212,19 @@ def test_values_beyond_float32_tie_at_its_largest_number(instructions):
         numbers, values = search(Metric.L2, centre, query, rows, 3)
         assert numbers.tolist() == [[1, 0, 2]]
         assert values.tolist() == [[0, LARGEST, LARGEST]]
+
+
+def test_what_is_filled_is_aligned():
+    odd = np.zeros(33, np.uint8)[1:].view(F).reshape(2, 4)
+    with pytest.raises(ValueError, match="values: expected an aligned array"):
+        kernels.search(0, None, QUERIES, ROWS, odd, NUMBERS, 0)
+
+
+@pytest.mark.parametrize("d", [128, 129, 256, 1030, 5000])
+@pytest.mark.parametrize("metric", Metric)
+def test_long_rows_are_summed_in_parts(*, instructions, brute_force, metric, d):
+    assert instructions in SETS
+    queries, rows = arrays(np.random.default_rng(d), "far off", 40, 90, d)
+    expected = brute_force(metric, rows, queries, 5)
+    assert_found(search(metric, None, queries, rows, 5), expected)
+    assert_found(search(metric, rows.mean(axis=0), queries, rows, 5), expected)

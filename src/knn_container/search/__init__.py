@@ -1,7 +1,7 @@
-"""Searches an index: an engine proposes candidates, `metric` orders them.
+"""Searches an index: exactly by one of several engines, or among the candidates that an approximate index proposes.
 
-In float32, in which FAISS and the engines compute, rows can change places. Each search therefore fetches more
-candidates than are asked for, computes their values anew by the arithmetic of `metric`, and answers from these.
+In float32, in which FAISS and most engines compute, rows can change places. Every value that is answered was therefore
+computed by the arithmetic of `metric`, and more rows were compared by it than are asked for.
 """
 
 from collections.abc import Sequence

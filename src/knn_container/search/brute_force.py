@@ -1,6 +1,7 @@
 """The engines that compare each query with each row, in the compiled code of `kernels`."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import faiss
 import numpy as np
@@ -14,7 +15,7 @@ from knn_container.search.threads import spread
 
 Fill = Callable[[slice, slice, Float32Array, Int64Array], None]
 
-_CENTRE = 1 << 12  # rows whose mean is taken for that of all
+_CENTRE, _CENTRE_NUMBERS = 1 << 10, 1 << 20  # rows, and their numbers, whose median is taken for that of all
 _HELD = 1 << 22  # neighbours that are held at a time
 _PANEL = 32  # queries that one pass over the rows takes
 # What a core does: numbers a nanosecond, and nanoseconds for a neighbour that is compared in float64 and kept, with
@@ -36,12 +37,13 @@ class Scan:
     def __init__(self, rows: Float32Array, metric: Metric) -> None:
         self._rows = rows
         self._metric = metric
+        self._number = metric.number
 
     def search(self, queries: Float32Array, k: int) -> Neighbours:
         """As `Engine.search`."""
 
         def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
-            kernels.search(self._metric.number, None, queries[asked], self._rows[rows], values, numbers, rows.start)
+            kernels.search(self._number, None, queries[asked], self._rows[rows], values, numbers, rows.start)
 
         return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._rows.size // _SCANNED)
 
@@ -59,6 +61,7 @@ class Products:
     def __init__(self, rows: Float32Array, metric: Metric) -> None:
         self._rows = rows
         self._metric = metric
+        self._number = metric.number
         self._centre = centre_of(rows)
 
     def search(self, queries: Float32Array, k: int) -> Neighbours:
@@ -66,19 +69,25 @@ class Products:
 
         def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
             some, table = queries[asked], self._rows[rows]
-            kernels.search(self._metric.number, self._centre, some, table, values, numbers, rows.start)
+            kernels.search(self._number, self._centre, some, table, values, numbers, rows.start)
 
         return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._rows.size // _MULTIPLIED)
 
 
 def centre_of(rows: Float32Array) -> Float32Array:
-    """(d,) about the mean of rows, amid which products are small, and so is their rounding."""
-    some = rows[:: max(1, len(rows) // _CENTRE)]
-    return some.mean(axis=0, dtype=np.float64).astype(np.float32) if len(some) else np.zeros(rows.shape[1], np.float32)
+    """(d,) the median of each column of some rows, amid which products are small, and so is their rounding.
+
+    A few numbers far off, such as those that stand for missing ones, do not move it.
+    """
+    if not len(rows):
+        return np.zeros(rows.shape[1], np.float32)
+    most = max(1, min(_CENTRE, _CENTRE_NUMBERS // rows.shape[1]))
+    some = rows[:: -(-len(rows) // most)]
+    return np.median(some.astype(np.float64), axis=0).astype(np.float32)
 
 
 def divide(fill: Fill, metric: Metric, queries: int, rows: int, k: int, *, nanoseconds: int) -> Neighbours:
-    """Divides a search among threads: by queries where each of these keeps a thread busy, by rows otherwise.
+    """Divides a search among threads, by queries and by rows.
 
     Args:
         fill: searches with some queries among some rows and fills (n, k) values and numbers.
@@ -88,32 +97,58 @@ def divide(fill: Fill, metric: Metric, queries: int, rows: int, k: int, *, nanos
         k: how many neighbours are wanted.
         nanoseconds: about what a query takes, but for what it keeps.
     """
+    across, down = _parts(queries, k, nanoseconds)
     values, numbers = np.empty((queries, k), np.float32), np.empty((queries, k), np.int64)
-    step = max(_PANEL, _HELD // k // _PANEL * _PANEL)
+    step = max(_PANEL, _HELD // (k * down) // _PANEL * _PANEL)
+    if across * down == 1 and queries <= step:
+        fill(slice(0, queries), slice(0, rows), values, numbers)
+        return Neighbours(numbers, values)
     for start in range(0, queries, step):
-        here = slice(start, min(start + step, queries))
-        asked = here.stop - here.start
-        worth = asked * (nanoseconds + _KEPT * k) // _WORTH_A_THREAD
-        panel = _PANEL if nanoseconds > _KEPT * k else 1
-        if worth < 2:
-            fill(here, slice(0, rows), values[here], numbers[here])
-        elif asked >= panel * faiss.omp_get_max_threads():
-
-            def ask(part: slice, start: int = start, end: int = here.stop, panel: int = panel) -> None:
-                some = slice(start + panel * part.start, min(start + panel * part.stop, end))
-                fill(some, slice(0, rows), values[some], numbers[some])
-
-            panels = -(-asked // panel)
-            spread(ask, panels, max(1, panels // worth))
-        else:
-
-            def look(part: slice, here: slice = here) -> tuple[Float32Array, Int64Array]:
-                size = here.stop - here.start, k
-                found = np.empty(size, np.float32), np.empty(size, np.int64)
-                fill(here, part, *found)
-                return found
-
-            found = spread(look, rows, max(1, rows // worth))
-            each = [np.concatenate(it, axis=1) for it in zip(*found, strict=True)]
-            values[here], numbers[here] = nearest(metric, each[0], each[1], k)
+        asked = min(step, queries - start)
+        borders = [start + asked * number // across for number in range(across + 1)]
+        if asked >= _PANEL * across:
+            borders = [start + (border - start) // _PANEL * _PANEL for border in borders[:-1]] + borders[-1:]
+        _fill_parts(fill, metric, values, numbers, (borders, [rows * number // down for number in range(down + 1)]))
     return Neighbours(numbers, values)
+
+
+def _parts(queries: int, k: int, nanoseconds: int) -> tuple[int, int]:
+    """Into how many parts queries and rows are divided.
+
+    Rows, since all queries pass over a part of them while it is in the caches; but each part keeps k rows of its own.
+    """
+    kept = _KEPT * k
+    worth = queries * (nanoseconds + kept) // _WORTH_A_THREAD
+    if worth < 2:
+        return 1, 1
+    threads = min(faiss.omp_get_max_threads(), worth)
+    across = min(threads, max(1, queries // _PANEL))
+    down = min(-(-threads // across), max(1, nanoseconds // (2 * kept)))
+    return max(across, min(queries, threads // down)), down
+
+
+def _fill_parts(
+    fill: Fill, metric: Metric, values: Float32Array, numbers: Int64Array, borders: tuple[list[int], list[int]]
+) -> None:
+    """Fills values and numbers of the queries between the first borders, from the rows between the second."""
+    across, down = ([slice(*pair) for pair in pairwise(places)] for places in borders)
+    tasks = [(asked, part) for asked in across for part in down]
+
+    def work(some: slice) -> list[tuple[Float32Array, Int64Array]]:
+        found = []
+        for asked, part in tasks[some]:
+            if len(down) == 1:
+                one = values[asked], numbers[asked]
+            else:
+                size = asked.stop - asked.start, values.shape[1]
+                one = np.empty(size, np.float32), np.empty(size, np.int64)
+            fill(asked, part, *one)
+            found.append(one)
+        return found
+
+    found = [one for some in spread(work, len(tasks)) for one in some]
+    if len(down) > 1:
+        for place, asked in enumerate(across):
+            each = zip(*found[place * len(down) : (place + 1) * len(down)], strict=True)
+            beside = [np.concatenate(it, axis=1) for it in each]
+            values[asked], numbers[asked] = nearest(metric, beside[0], beside[1], values.shape[1])

@@ -1,5 +1,6 @@
 """Exact search with an engine that proposes candidates."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -7,9 +8,10 @@ import numpy as np
 from knn_container import kernels
 from knn_container.batch import BoolArray, Float32Array, Float64Array, Int64Array
 from knn_container.metric import Metric
-from knn_container.search.engines import Engine
 from knn_container.search.neighbours import SPARE, Neighbours
 from knn_container.search.threads import spread
+
+BruteForce = Callable[[Float32Array, int], Neighbours]
 
 _CANDIDATES = 1 << 22  # that are held at a time
 _WORTH_A_THREAD = 128  # queries whose candidates are compared
@@ -56,12 +58,12 @@ class Certified:
 
     Args:
         proposer: gives k candidates and some more; queries that these do not settle are asked again with more of them.
-        otherwise: an engine for those that are not settled then, and where most rows would be candidates.
+        otherwise: searches for those that are not settled then, and where most rows would be candidates.
         rows: (n, d).
         metric: what makes rows near.
     """
 
-    def __init__(self, proposer: Proposer, otherwise: Engine, rows: Float32Array, metric: Metric) -> None:
+    def __init__(self, proposer: Proposer, otherwise: BruteForce, rows: Float32Array, metric: Metric) -> None:
         self.name = proposer.name
         self._proposer = proposer
         self._otherwise = otherwise
@@ -74,7 +76,7 @@ class Certified:
 
     def _search(self, queries: Float32Array, k: int, wanted: int) -> Neighbours:
         if 4 * wanted >= len(self._rows):
-            return self._otherwise.search(queries, k)
+            return self._otherwise(queries, k)
         if len(queries) * wanted > _CANDIDATES and len(queries) > 1:
             step = max(1, _CANDIDATES // wanted)
             some = [self._search(queries[start : start + step], k, wanted) for start in range(0, len(queries), step)]
@@ -83,7 +85,7 @@ class Certified:
         if not certain.all():
             unsettled = queries[~certain]
             more = k + SPARE
-            again = self._search(unsettled, k, more) if wanted < more else self._otherwise.search(unsettled, k)
+            again = self._search(unsettled, k, more) if wanted < more else self._otherwise(unsettled, k)
             found.rows[~certain], found.values[~certain] = again.rows, again.values
         return found
 

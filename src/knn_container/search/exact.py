@@ -59,7 +59,10 @@ class ExactSearch:
         self._plan = self._first_plan(AUTO)
 
     def _certified(self, proposer: Proposer) -> Engine:
-        return Certified(proposer, self._scan, self._rows, self._metric)
+        return Certified(proposer, self._by_brute_force, self._rows, self._metric)
+
+    def _by_brute_force(self, queries: Float32Array, k: int) -> Neighbours:
+        return (self._products if len(queries) >= _MANY else self._scan).search(queries, k)
 
     @property
     def timings(self) -> tuple[Timing, ...]:

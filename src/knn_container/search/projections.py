@@ -12,7 +12,7 @@ from knn_container import kernels
 from knn_container.batch import Float32Array, Float64Array, Int64Array
 from knn_container.metric import Metric
 from knn_container.search.brute_force import centre_of, divide
-from knn_container.search.engines import PROJECTIONS, TINY
+from knn_container.search.engines import LARGEST, PROJECTIONS, TINY
 from knn_container.search.neighbours import Neighbours
 from knn_container.search.threads import multiply_alone, spread
 
@@ -58,8 +58,9 @@ class Projections:
             apart = rows[start : start + step] - self._mean
             strong = apart @ self._directions.T
             rest = np.square(apart).sum(axis=1) - np.square(strong).sum(axis=1)
-            projected[start : start + step, :-1] = strong
-            projected[start : start + step, -1] = np.sqrt(np.maximum(rest, 0))
+            # Clipped, nothing becomes infinite, and no distance larger.
+            projected[start : start + step, :-1] = strong.clip(-LARGEST, LARGEST)
+            projected[start : start + step, -1] = np.sqrt(rest.clip(0)).clip(max=LARGEST)
         return projected
 
     def search(self, queries: Float32Array, k: int) -> Neighbours:

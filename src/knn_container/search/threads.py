@@ -40,6 +40,9 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search")
 
 
+os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads are the parent's
+
+
 @cache
 def multiply_alone() -> None:
     """Has NumPy multiply matrices in the thread that asks, for the whole process.
