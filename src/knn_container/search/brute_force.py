@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from math import log
 
 import faiss
 import numpy as np
@@ -18,10 +19,10 @@ Fill = Callable[[slice, slice, Float32Array, Int64Array], None]
 _CENTRE, _CENTRE_NUMBERS = 1 << 10, 1 << 20  # rows, and their numbers, whose median is taken for that of all
 _HELD = 1 << 22  # neighbours that are held at a time
 _PANEL = 32  # queries that one pass over the rows takes
-# What a core does: numbers a nanosecond, and nanoseconds for a neighbour that is compared in float64 and kept, with
-# those that it drives out. They only decide what is divided.
-_SCANNED, _MULTIPLIED, _KEPT = 5, 40, 200
-_WORTH_A_THREAD = 75_000  # nanoseconds
+# What a core does: numbers a nanosecond, and nanoseconds for a row that is compared in float64 and kept. They only
+# decide what is divided.
+_SCANNED, _MULTIPLIED, _KEPT = 5, 40, 45
+_WORTH_A_THREAD = 150_000  # nanoseconds: it takes about half of that to wake one
 
 
 class Scan:
@@ -97,7 +98,7 @@ def divide(fill: Fill, metric: Metric, queries: int, rows: int, k: int, *, nanos
         k: how many neighbours are wanted.
         nanoseconds: about what a query takes, but for what it keeps.
     """
-    across, down = _parts(queries, k, nanoseconds)
+    across, down = _parts(queries, rows, k, nanoseconds)
     values, numbers = np.empty((queries, k), np.float32), np.empty((queries, k), np.int64)
     step = max(_PANEL, _HELD // (k * down) // _PANEL * _PANEL)
     if across * down == 1 and queries <= step:
@@ -112,12 +113,13 @@ def divide(fill: Fill, metric: Metric, queries: int, rows: int, k: int, *, nanos
     return Neighbours(numbers, values)
 
 
-def _parts(queries: int, k: int, nanoseconds: int) -> tuple[int, int]:
+def _parts(queries: int, rows: int, k: int, nanoseconds: int) -> tuple[int, int]:
     """Into how many parts queries and rows are divided.
 
     Rows, since all queries pass over a part of them while it is in the caches; but each part keeps k rows of its own.
     """
-    kept = _KEPT * k
+    # Of rows in any order, so many are among the k nearest of those before them.
+    kept = int(_KEPT * k * (1 + log(max(1, rows / k))))
     worth = queries * (nanoseconds + kept) // _WORTH_A_THREAD
     if worth < 2:
         return 1, 1
