@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from knn_container.metric import Metric
 from knn_container.search import brute_force as brute_force_engines
-from knn_container.search import certified
+from knn_container.search import certified, trial
 from knn_container.search.engines import ENGINES, KD_TREE
 from knn_container.search.exact import AUTO, ExactSearch
 from knn_container.search.threads import spread
@@ -123,7 +123,7 @@ def _few_directions(rng, n, d=30):
 
 
 def _engines_in_use(search):
-    return {engine.name for _, engine in search._plan}
+    return {engine.name for _, *engines in search._plan for engine in engines}
 
 
 @pytest.mark.parametrize("metric", [Metric.L2, Metric.COSINE])
@@ -163,6 +163,7 @@ def test_projections_are_built_where_rows_have_few_strong_directions(brute_force
     search = search_in(table[:20_000], Metric.L2)
     search.speed_up(10**9, queries=10**9)
     assert "projections" in {timing.engine for timing in search.timings}
+    assert_same(search(table[20_000:], 100), brute_force(Metric.L2, table[:20_000], table[20_000:], 100))
     assert_same(search(table[20_000:], 10), brute_force(Metric.L2, table[:20_000], table[20_000:], 10))
 
 
@@ -349,3 +350,19 @@ def test_a_search_goes_on_alone_where_no_more_threads_begin(monkeypatch):
     assert spread(lambda part: part, 10) == [slice(0, 5), slice(5, 10)]
     monkeypatch.setattr(concurrent.futures.thread, "_shutdown", True)  # as it is while the interpreter ends
     assert spread(lambda part: part, 10) == [slice(0, 10)]
+
+
+def test_what_leaves_rows_out_is_to_be_three_times_as_fast_for_many_neighbours(monkeypatch):
+    table = _few_directions(np.random.default_rng(0), 20_000)
+    for share, name in ((0.5, "products"), (0.2, KD_TREE)):
+        search = search_in(table, Metric.L2)
+        fixed = {"products": 0.01, "scan": 0.015, KD_TREE: share / 100}
+        monkeypatch.setattr(trial, "_seconds", lambda work, fixed=fixed: _pretend(work, fixed))
+        search.speed_up(10**9, queries=10**9)
+        assert {few.name for _, few, _ in search._plan} == {KD_TREE}
+        assert {many.name for _, _, many in search._plan} == {name}
+
+
+def _pretend(work, fixed):
+    owner = work.func.__self__
+    return fixed[owner.name] if hasattr(owner, "search") else 1e-6  # of a tree that is tried before one is built

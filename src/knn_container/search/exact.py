@@ -12,7 +12,7 @@ from knn_container.search.gpu_flat import flat_on_card
 from knn_container.search.kd_tree import KDTree
 from knn_container.search.neighbours import Neighbours, Share, Timing, own_memory
 from knn_container.search.projections import Projections
-from knn_container.search.trial import Trial
+from knn_container.search.trial import FEW, Plan, Trial
 
 AUTO = "auto"
 _MANY = 8  # queries from which matrix products are faster, before there is a trial
@@ -40,8 +40,8 @@ class ExactSearch:
 
     def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:  # noqa: ARG002
         """Finds the k nearest rows of each of (n, d) finite queries."""
-        engine = next(engine for start, engine in self._plan if len(queries) >= start)
-        return engine.search(np.ascontiguousarray(queries), k)
+        few, many = next(engines for start, *engines in self._plan if len(queries) >= start)
+        return (few if k <= FEW else many).search(np.ascontiguousarray(queries), k)
 
     def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
         """As `Search.speed_up`, by a trial of the engines."""
@@ -69,12 +69,16 @@ class ExactSearch:
         """As `Search.timings`."""
         return self._timings
 
-    def _first_plan(self, engine: str) -> list[tuple[int, Engine]]:
-        """The engine by the smallest batch that it is used for, largest first; before there is a trial."""
+    def _first_plan(self, engine: str) -> Plan:
+        """The engines before there is a trial."""
         if engine == KD_TREE and self._metric is not Metric.INNER_PRODUCT and len(self._rows):
-            return [(0, self._certified(KDTree(self._rows, self._metric)))]
+            return _always(self._certified(KDTree(self._rows, self._metric)))
         if engine == PROJECTIONS and self._metric is Metric.L2 and len(self._rows):
-            return [(0, Projections(self._rows))]
+            return _always(Projections(self._rows))
         if engine in (SCAN, PRODUCTS):
-            return [(0, self._scan if engine == SCAN else self._products)]
-        return [(_MANY, self._products), (0, self._scan)]
+            return _always(self._scan if engine == SCAN else self._products)
+        return [(_MANY, self._products, self._products), *_always(self._scan)]
+
+
+def _always(engine: Engine) -> Plan:
+    return [(0, engine, engine)]

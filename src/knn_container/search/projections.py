@@ -34,7 +34,6 @@ class Projections:
     name = PROJECTIONS
 
     def __init__(self, rows: Float32Array) -> None:
-        multiply_alone()
         self._rows = rows
         self._directions, self._mean, _ = _strongest(rows)
         projected = spread(lambda part: self._project(rows[part]), len(rows), _BLOCK // rows.shape[1])
@@ -84,6 +83,7 @@ def _directions(columns: int) -> int:
 
 def _strongest(rows: Float32Array) -> tuple[Float64Array, Float64Array, float]:
     """The (p, d) strongest directions of (n, d) rows, their (d,) mean, and the directions' share of the variance."""
+    multiply_alone()
     sample = rows[:: max(1, len(rows) // _SAMPLE)][:_SAMPLE].astype(np.float64)
     centre = sample.mean(axis=0)
     sample -= centre

@@ -47,7 +47,7 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # the threads are the par
 def multiply_alone() -> None:
     """Has NumPy multiply matrices in the thread that asks, for the whole process.
 
-    Its threads go on to wait busily once they have multiplied, and hold up those of a search. FAISS's matrix products
-    are those of a library of its own, and stay as they are.
+    Its threads go on to wait busily once they have multiplied, and hold up those of a search; each takes up to 32 MB.
+    FAISS's matrix products are those of a library of its own, and stay as they are.
     """
     ThreadpoolController().select(prefix="libscipy_openblas").limit(limits=1)

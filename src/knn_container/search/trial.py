@@ -18,10 +18,12 @@ from knn_container.search.kd_tree import KDTree
 from knn_container.search.neighbours import Share, Timing
 from knn_container.search.projections import Projections
 
-Plan = list[tuple[int, Engine]]  # the smallest batch that an engine is used for, largest first
+# The smallest batch that engines are used for, largest first: one for up to `FEW` neighbours, and one for more.
+Plan = list[tuple[int, Engine, Engine]]
 
 _BATCHES = {256: 64, 16: 4, 1: 0}  # queries in a batch, and from how many on what was found for it is used
-_NEIGHBOURS = 16
+_NEIGHBOURS, FEW = 16, 48
+_SLOWED = 3  # times that an engine which leaves rows out may take as long for more neighbours, beside brute force
 _SECONDS, _ENOUGH = 0.3, 0.02  # for the engines that need no building, and for one of them and a batch
 _HOPELESS = 2.5  # times as slow with few queries as another engine, from which it is not tried with more
 _FEWEST = 4096  # rows from which building may pay
@@ -56,7 +58,7 @@ class Trial:
         self._on_card = on_card
         self._certified = certified
         self._seconds: dict[int, dict[Engine, float]] = {batch: {} for batch in _BATCHES}
-        self._untimed: Engine
+        self._usual: Sequence[Engine] = ()
 
     def run(
         self, usual: Sequence[Engine], room: int, queries: int | None, share: Share
@@ -73,7 +75,7 @@ class Trial:
             The best plan so far, and all timings.
         """
         started = time.perf_counter()
-        self._untimed = usual[0]
+        self._usual = usual
         for batch in reversed(_BATCHES):
             for engine in usual:
                 if self._is_affordable(engine, batch, time.perf_counter() - started):
@@ -84,7 +86,7 @@ class Trial:
                 if built := self._build(build):
                     result = self._result()
                     yield result
-                    if all(engine is built for _, engine in result[0]):
+                    if all(engine is built for _, engine, _ in result[0]):
                         break
         self._log()
 
@@ -135,7 +137,15 @@ class Trial:
             for batch, found in reversed(self._seconds.items())
             for engine, took in found.items()
         ]
-        return [(start, best.get(batch, self._untimed)) for batch, start in _BATCHES.items()], tuple(timings)
+        plan = []
+        for batch, start in _BATCHES.items():
+            found = {engine: took * self._slowed(engine) for engine, took in self._seconds[batch].items()}
+            many = min(found, key=found.__getitem__) if found else self._usual[0]
+            plan.append((start, best.get(batch, self._usual[0]), many))
+        return plan, tuple(timings)
+
+    def _slowed(self, engine: Engine) -> int:
+        return 1 if engine in self._usual or engine.name == GPU else _SLOWED
 
     def _log(self) -> None:
         plan, timings = self._result()
@@ -144,7 +154,7 @@ class Trial:
                 figures = ", ".join(f"{it.engine} {1000 * it.seconds:.2f} ms" for it in here)
                 taken = next(it.engine for it in here if it.chosen)
                 log.info("Exact search of %d queries: %s; taking %s.", batch, figures, taken)
-        log.info("Exact search: %s settled.", " and ".join(dict.fromkeys(engine.name for _, engine in plan)))
+        log.info("Exact search: %s settled.", " and ".join(dict.fromkeys(engine.name for _, engine, _ in plan)))
 
     def _may_pay(self, queries: int | None) -> bool:
         """Whether so many queries take long enough for something to be built."""
