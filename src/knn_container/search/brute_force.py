@@ -25,7 +25,34 @@ _SCANNED, _MULTIPLIED, _KEPT = 5, 40, 45
 _WORTH_A_THREAD = 150_000  # nanoseconds: it takes about half of that to wake one
 
 
-class Scan:
+class _BruteForce:
+    """What both engines have in common.
+
+    Args:
+        rows: (n, d).
+        metric: what makes rows near.
+        centre: as `kernels.search` takes it.
+        speed: numbers of the rows that a query is compared with in a nanosecond.
+    """
+
+    def __init__(self, rows: Float32Array, metric: Metric, centre: Float32Array | None, speed: int) -> None:
+        self._rows = rows
+        self._metric = metric
+        self._number = metric.number
+        self._centre = centre
+        self._nanoseconds = rows.size // speed
+
+    def search(self, queries: Float32Array, k: int) -> Neighbours:
+        """As `Engine.search`."""
+
+        def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
+            some, table = queries[asked], self._rows[rows]
+            kernels.search(self._number, self._centre, some, table, values, numbers, rows.start)
+
+        return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._nanoseconds)
+
+
+class Scan(_BruteForce):
     """Row by row, in float32 and then in float64: precise wherever rows lie, and best for a few queries.
 
     Args:
@@ -36,20 +63,10 @@ class Scan:
     name = SCAN
 
     def __init__(self, rows: Float32Array, metric: Metric) -> None:
-        self._rows = rows
-        self._metric = metric
-        self._number = metric.number
-
-    def search(self, queries: Float32Array, k: int) -> Neighbours:
-        """As `Engine.search`."""
-
-        def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
-            kernels.search(self._number, None, queries[asked], self._rows[rows], values, numbers, rows.start)
-
-        return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._rows.size // _SCANNED)
+        super().__init__(rows, metric, None, _SCANNED)
 
 
-class Products:
+class Products(_BruteForce):
     """By products of matrices, tiles of which stay in a core's registers while they are compared.
 
     Args:
@@ -60,19 +77,7 @@ class Products:
     name = PRODUCTS
 
     def __init__(self, rows: Float32Array, metric: Metric) -> None:
-        self._rows = rows
-        self._metric = metric
-        self._number = metric.number
-        self._centre = centre_of(rows)
-
-    def search(self, queries: Float32Array, k: int) -> Neighbours:
-        """As `Engine.search`."""
-
-        def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
-            some, table = queries[asked], self._rows[rows]
-            kernels.search(self._number, self._centre, some, table, values, numbers, rows.start)
-
-        return divide(fill, self._metric, len(queries), len(self._rows), k, nanoseconds=self._rows.size // _MULTIPLIED)
+        super().__init__(rows, metric, centre_of(rows), _MULTIPLIED)
 
 
 def centre_of(rows: Float32Array) -> Float32Array:
