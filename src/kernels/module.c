@@ -14,103 +14,52 @@
 #include <string.h>
 
 #define INLINE inline __attribute__((always_inline))
+#define NEVER_INLINE __attribute__((noinline))
 #define BLOCK_NUMBERS (1 << 16) /* float32 numbers of the rows that stay in a core's cache while queries pass by */
-#define FIRST 3     /* rows at least that every query is compared with in float64, for a first limit */
-#define SUMMED 128  /* products that are added up before their sum is added to others */
+#define FIRST_ROWS 4096         /* rows, and some for each neighbour, from which a first bound comes */
+#define PADDED 32               /* rows that a panel has at most */
+#define LARGEST_GROUP 2         /* panels of them that have one minimum */
+#define ROOM 128                /* rows that a query can note, besides two for each neighbour */
+#define NOTED (1 << 18)         /* keys that are kept at a time */
 
-enum metric { L2, INNER_PRODUCT, COSINE };
+#define MOST_THREADS 1024
+#define PACKED "knn_container.kernels.packed"
 
-typedef float loose __attribute__((aligned(1), may_alias));
+#include "queries.h"
+#include "threads.h"
+
 typedef float eight_floats __attribute__((vector_size(32)));
 typedef double eight_doubles __attribute__((vector_size(64)));
+typedef float four __attribute__((vector_size(16)));
 
-/*
- * A query, and the nearest rows found so far.
- *
- * `keys` is a heap with the furthest on top; a key is ordered by the value and then by the row. Once it is full, `worst`
- * is the value on top, smaller being nearer. `length` is that of the vector, for similarities. `asked` is what the bound
- * of products needs: under L2 the length of what is screened less the centre, under INNER_PRODUCT that of the vector,
- * under COSINE 1. `projected` is the length of what is screened, where that is not the vector.
- */
-struct query {
-    const loose *vector, *screened;
-    double length, asked, projected;
-    int64_t *keys;
-    Py_ssize_t count;
-    float worst;
-};
-
-/*
- * A search among `number` rows, numbered from `first` on; `screened` are the rows or, if it `projects`, their
- * projections.
- */
-struct search {
-    int metric, projects;
-    const loose *rows, *screened, *centre;
-    Py_ssize_t number, columns, screened_columns, first, k, count, listed;
-    struct query *queries;
-    const int64_t *list;
-};
-
-/* One integer holds the order of a value, as the bits of a float32 have it, and below it the row. */
-static inline int64_t key_of(int metric, float value, int64_t row)
+/* Columns become rows. */
+static INLINE void transpose(four a[4])
 {
-    int32_t order;
-    value = metric == L2 ? value : -value;
-    memcpy(&order, &value, sizeof order);
-    order ^= order >> 31 & INT32_MAX;
-    return (int64_t)((uint64_t)(uint32_t)order << 32 | (uint64_t)row);
-}
-
-static inline float value_of_key(int64_t key)
-{
-    int32_t order = (int32_t)(key >> 32);
-    float value;
-    order ^= order >> 31 & INT32_MAX;
-    memcpy(&value, &order, sizeof value);
-    return value;
-}
-
-static inline void sink(int64_t *keys, Py_ssize_t count, int64_t key)
-{
-    Py_ssize_t hole = 0;
-    for (Py_ssize_t child = 1; child < count; child = 2 * hole + 1) {
-        child += child + 1 < count && keys[child + 1] > keys[child];
-        if (keys[child] <= key)
-            break;
-        keys[hole] = keys[child];
-        hole = child;
-    }
-    keys[hole] = key;
-}
-
-/* Keeps a key if it is among the k smallest; says whether the largest of k has changed. */
-static int keep(struct query *query, Py_ssize_t k, int64_t key)
-{
-    int64_t *keys = query->keys;
-    if (query->count < k) {
-        Py_ssize_t hole = query->count++;
-        for (; hole && keys[(hole - 1) / 2] < key; hole = (hole - 1) / 2)
-            keys[hole] = keys[(hole - 1) / 2];
-        keys[hole] = key;
-        if (query->count < k)
-            return 0;
-    } else if (key < keys[0])
-        sink(keys, k, key);
-    else
-        return 0;
-    query->worst = value_of_key(keys[0]);
-    return 1;
-}
-
-static inline float rounded_up(double value)
-{
-    return (float)(value + fabs(value) * FLT_EPSILON);
+    four low = __builtin_shufflevector(a[0], a[1], 0, 4, 1, 5), high = __builtin_shufflevector(a[0], a[1], 2, 6, 3, 7);
+    four other = __builtin_shufflevector(a[2], a[3], 0, 4, 1, 5), last = __builtin_shufflevector(a[2], a[3], 2, 6, 3, 7);
+    a[0] = __builtin_shufflevector(low, other, 0, 1, 4, 5);
+    a[1] = __builtin_shufflevector(low, other, 2, 3, 6, 7);
+    a[2] = __builtin_shufflevector(high, last, 0, 1, 4, 5);
+    a[3] = __builtin_shufflevector(high, last, 2, 3, 6, 7);
 }
 
 static void *allocate(size_t bytes)
 {
     return aligned_alloc(64, (bytes + 127) / 64 * 64);
+}
+
+#include "division.h"
+
+/* One piece of memory for several things; gives where each of them is. */
+static void *allocate_all(const size_t *bytes, int count, void **places)
+{
+    size_t all = 0;
+    for (int i = 0; i < count; i++)
+        all += (bytes[i] + 63) / 64 * 64;
+    char *memory = allocate(all);
+    for (size_t i = 0, at = 0; i < (size_t)count; at += (bytes[i++] + 63) / 64 * 64)
+        places[i] = memory ? memory + at : NULL;
+    return memory;
 }
 
 #define JOIN(a, b) a##b
@@ -143,17 +92,8 @@ static void *allocate(size_t bytes)
 #pragma GCC pop_options
 #endif
 
-struct kernels {
-    const char *name;
-    int (*search_by_products)(const struct search *);
-    void (*search_row_by_row)(const struct search *);
-    int (*search_listed)(const struct search *);
-    void (*compare_all)(int, const loose *, Py_ssize_t, const loose *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *);
-    double (*length_of)(const loose *, Py_ssize_t);
-};
-
 #define KERNELS(name, suffix)                                                                                            \
-    {name, search_by_products##suffix, search_row_by_row##suffix, search_listed##suffix, compare_all##suffix,            \
+    {name, search_by_products##suffix, pack##suffix, search_row_by_row##suffix, search_listed##suffix, compare_all##suffix,            \
      length_of##suffix}
 
 static const struct kernels choices[] = {
@@ -240,70 +180,18 @@ static int metric_of(PyObject *object)
     return (int)metric;
 }
 
-static double length_less(const loose *vector, const loose *centre, Py_ssize_t columns)
+static int threads_of(PyObject *object)
 {
-    double squares = 0;
-    for (Py_ssize_t j = 0; j < columns; j++) {
-        double apart = (double)vector[j] - centre[j];
-        squares += apart * apart;
-    }
-    return sqrt(squares) * (1 + 2 * (double)FLT_EPSILON);
-}
-
-/* Makes the queries of a search ready; 0 if there is no memory. */
-static int begin(struct search *search, const struct kernels *code, const loose *vectors, const loose *screened)
-{
-    search->queries = calloc((size_t)(search->count + 1), sizeof(struct query));
-    int64_t *keys = malloc((size_t)(search->count * search->k + 1) * sizeof(int64_t));
-    if (!search->queries || !keys) {
-        free(keys);
-        return 0;
-    }
-    search->queries->keys = keys;
-    for (Py_ssize_t q = 0; q < search->count; q++) {
-        struct query *query = search->queries + q;
-        query->vector = vectors + q * search->columns;
-        query->screened = screened + q * search->screened_columns;
-        query->keys = keys + q * search->k;
-        if (search->metric != L2)
-            query->length = code->length_of(query->vector, search->columns);
-        query->asked = search->metric == COSINE ? 1 : query->length * (1 + 2 * (double)FLT_EPSILON);
-        if (search->metric == L2 && search->centre)
-            query->asked = length_less(query->screened, search->centre, search->screened_columns);
-        if (search->projects)
-            query->projected = code->length_of(query->screened, search->screened_columns);
-    }
-    return 1;
-}
-
-/* Writes what was found, nearest first. */
-static void give(const struct search *search, float *values, int64_t *numbers)
-{
-    for (Py_ssize_t q = 0; q < search->count; q++) {
-        struct query *query = search->queries + q;
-        for (Py_ssize_t i = search->k; i-- > 0; values++, numbers++)
-            *values = 0, *numbers = -1;
-        for (Py_ssize_t left = query->count; left > 0; left--) {
-            Py_ssize_t place = left - 1 - search->k;
-            int64_t key = query->keys[0];
-            float value = value_of_key(key);
-            values[place] = search->metric == L2 ? value : -value;
-            numbers[place] = key & UINT32_MAX;
-            sink(query->keys, left - 1, query->keys[left - 1]);
-        }
-    }
-}
-
-static void end(struct search *search)
-{
-    if (search->queries)
-        free(search->queries->keys);
-    free(search->queries);
+    long threads = PyLong_AsLong(object);
+    if (!PyErr_Occurred() && check(threads > 0, "a thread at least"))
+        return threads < MOST_THREADS ? (int)threads : MOST_THREADS;
+    return 0;
 }
 
 /* Takes the arrays that all searches have, which come last: the queries, the rows, and the two that are filled. */
-static int take_search(struct search *search, struct arrays *arrays, PyObject *const *objects)
+static int take_search(struct division *division, struct arrays *arrays, PyObject *const *objects)
 {
+    struct search *search = &division->whole;
     Py_buffer *queries = take(arrays, objects[0], "queries", 2, FLOAT32, 0);
     Py_buffer *rows = queries ? take(arrays, objects[1], "rows", 2, FLOAT32, 0) : NULL;
     Py_buffer *values = rows ? take(arrays, objects[2], "values", 2, FLOAT32, 1) : NULL;
@@ -315,102 +203,152 @@ static int take_search(struct search *search, struct arrays *arrays, PyObject *c
     search->number = rows->shape[0];
     search->rows = search->screened = rows->buf;
     search->k = values->shape[1];
+    division->vectors = division->screened = queries->buf;
+    division->values = values->buf;
+    division->numbers = numbers->buf;
     return check(rows->shape[1] == search->columns && search->columns > 0, "rows of as many columns as the queries") &&
            check(values->shape[0] == search->count && numbers->shape[0] == search->count &&
                      numbers->shape[1] == search->k && search->k > 0,
                  "arrays of one shape for what is found, with a row for each query") &&
-           check(search->first >= 0 && search->number <= UINT32_MAX - search->first, "fewer than 2^32 rows");
+           check(search->number <= UINT32_MAX, "fewer than 2^32 rows");
 }
 
-/* search(metric, centre, queries, rows, values, numbers, first[, screened_queries, screened_rows]) */
+/* Rows that products need again and again. */
+struct packed {
+    struct block rows;
+    Py_ssize_t columns;
+    int metric;
+    const struct kernels *code;
+};
+
+/* Searches, and says what there is to say. */
+static PyObject *answer(struct division *division, int threads)
+{
+    enum outcome outcome;
+    Py_BEGIN_ALLOW_THREADS;
+    outcome = search_on(division, threads);
+    Py_END_ALLOW_THREADS;
+    if (outcome == NO_MEMORY)
+        return PyErr_NoMemory();
+    return check(outcome == DONE, "numbers of rows that there are") ? Py_NewRef(Py_None) : NULL;
+}
+
+/* search(metric, centre, packed, queries, rows, values, numbers, threads[, screened_queries, screened_rows]) */
 static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t given)
 {
-    struct search search = {0};
+    struct division division = {.code = kernels, .way = ROW_BY_ROW};
+    struct search *search = &division.whole;
     struct arrays arrays = {0};
     PyObject *result = NULL;
-    if (given != 7 && given != 9)
-        return PyErr_Format(PyExc_TypeError, "expected 7 or 9 arguments, got %zd", given);
-    search.metric = metric_of(objects[0]);
-    if (search.metric < 0)
-        return NULL;
-    search.first = PyLong_AsSsize_t(objects[6]);
-    if (PyErr_Occurred() || !take_search(&search, &arrays, objects + 2))
+    if (given != 8 && given != 10)
+        return PyErr_Format(PyExc_TypeError, "expected 8 or 10 arguments, got %zd", given);
+    search->metric = metric_of(objects[0]);
+    if (search->metric < 0 || !take_search(&division, &arrays, objects + 3))
         goto out;
-    const loose *vectors = arrays.taken[0].buf, *screened = vectors;
-    if (given == 9) {
-        Py_buffer *asked = take(&arrays, objects[7], "screened queries", 2, FLOAT32, 0);
-        Py_buffer *looked_at = asked ? take(&arrays, objects[8], "screened rows", 2, FLOAT32, 0) : NULL;
+    int threads = threads_of(objects[7]);
+    if (threads < 1)
+        goto out;
+    if (given == 10) {
+        Py_buffer *asked = take(&arrays, objects[8], "screened queries", 2, FLOAT32, 0);
+        Py_buffer *looked_at = asked ? take(&arrays, objects[9], "screened rows", 2, FLOAT32, 0) : NULL;
         if (!looked_at)
             goto out;
-        search.projects = 1;
-        screened = asked->buf;
-        search.screened = looked_at->buf;
-        search.screened_columns = asked->shape[1];
-        if (!check(search.metric == L2, "L2 with what is screened") ||
-            !check(asked->shape[0] == search.count && looked_at->shape[0] == search.number &&
-                       looked_at->shape[1] == search.screened_columns && search.screened_columns > 0,
+        search->projects = 1;
+        division.screened = asked->buf;
+        search->screened = looked_at->buf;
+        search->screened_columns = asked->shape[1];
+        if (!check(search->metric == L2, "L2 with what is screened") ||
+            !check(asked->shape[0] == search->count && looked_at->shape[0] == search->number &&
+                       looked_at->shape[1] == search->screened_columns && search->screened_columns > 0,
                    "as many screened queries and rows as queries and rows, of as many columns"))
             goto out;
     }
     if (objects[1] != Py_None) {
         Py_buffer *centre = take(&arrays, objects[1], "centre", 1, FLOAT32, 0);
-        if (!centre || !check(centre->shape[0] == search.screened_columns, "a centre of as many columns as the rows"))
+        if (!centre || !check(centre->shape[0] == search->screened_columns, "a centre of as many columns as the rows"))
             goto out;
-        search.centre = centre->buf;
+        search->centre = centre->buf;
+        search->room = 2 * search->k + ROOM;
+        division.way = BY_PRODUCTS;
     }
-    int done;
-    float *values = arrays.taken[2].buf;
-    int64_t *numbers = arrays.taken[3].buf;
-    const struct kernels *code = kernels;
-    Py_BEGIN_ALLOW_THREADS;
-    done = begin(&search, code, vectors, screened);
-    if (done && search.centre)
-        done = code->search_by_products(&search);
-    else if (done)
-        code->search_row_by_row(&search);
-    if (done)
-        give(&search, values, numbers);
-    end(&search);
-    Py_END_ALLOW_THREADS;
-    result = done ? Py_NewRef(Py_None) : PyErr_NoMemory();
+    if (objects[2] != Py_None) {
+        const struct packed *packed = PyCapsule_GetPointer(objects[2], PACKED);
+        if (!packed || !check(search->centre && !search->projects && packed->metric == search->metric &&
+                                  packed->rows.number == search->number && packed->columns == search->columns,
+                              "rows that were packed for this search"))
+            goto out;
+        if (packed->code == division.code)
+            division.packed = &packed->rows;
+    }
+    result = answer(&division, threads);
 out:
     release(&arrays);
     return result;
 }
 
-/* search_listed(metric, list, queries, rows, values, numbers) */
+/* search_listed(metric, list, queries, rows, values, numbers, threads) */
 static PyObject *search_listed(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t given)
 {
-    struct search search = {0};
+    struct division division = {.code = kernels, .way = LISTED};
+    struct search *search = &division.whole;
     struct arrays arrays = {0};
     PyObject *result = NULL;
-    if (given != 6)
-        return PyErr_Format(PyExc_TypeError, "expected 6 arguments, got %zd", given);
-    search.metric = metric_of(objects[0]);
-    if (search.metric < 0 || !take_search(&search, &arrays, objects + 2))
+    if (given != 7)
+        return PyErr_Format(PyExc_TypeError, "expected 7 arguments, got %zd", given);
+    search->metric = metric_of(objects[0]);
+    if (search->metric < 0 || !take_search(&division, &arrays, objects + 2))
         goto out;
     Py_buffer *list = take(&arrays, objects[1], "list", 2, INT64, 0);
-    if (!list || !check(list->shape[0] == search.count, "a list of rows for each query"))
+    if (!list || !check(list->shape[0] == search->count, "a list of rows for each query"))
         goto out;
-    search.list = list->buf;
-    search.listed = list->shape[1];
-    int done, there = 1;
-    const loose *vectors = arrays.taken[0].buf;
-    float *values = arrays.taken[2].buf;
-    int64_t *numbers = arrays.taken[3].buf;
-    const struct kernels *code = kernels;
-    Py_BEGIN_ALLOW_THREADS;
-    done = begin(&search, code, vectors, vectors);
-    if (done) {
-        there = code->search_listed(&search);
-        give(&search, values, numbers);
+    search->list = list->buf;
+    search->listed = list->shape[1];
+    int threads = threads_of(objects[6]);
+    if (threads > 0)
+        result = answer(&division, threads);
+out:
+    release(&arrays);
+    return result;
+}
+
+static void free_packed(PyObject *capsule)
+{
+    struct packed *packed = PyCapsule_GetPointer(capsule, PACKED);
+    free(packed->rows.panels);
+    free(packed->rows.added);
+    free(packed);
+}
+
+/* pack(metric, centre, rows) */
+static PyObject *pack(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_ssize_t given)
+{
+    struct arrays arrays = {0};
+    PyObject *result = NULL;
+    if (given != 3)
+        return PyErr_Format(PyExc_TypeError, "expected 3 arguments, got %zd", given);
+    struct search search = {.metric = metric_of(objects[0])};
+    Py_buffer *centre = search.metric < 0 ? NULL : take(&arrays, objects[1], "centre", 1, FLOAT32, 0);
+    Py_buffer *rows = centre ? take(&arrays, objects[2], "rows", 2, FLOAT32, 0) : NULL;
+    if (!rows || !check(rows->shape[1] == centre->shape[0] && rows->shape[1] > 0, "a centre of as many columns as the rows"))
+        goto out;
+    search.centre = centre->buf;
+    search.screened = rows->buf;
+    search.screened_columns = rows->shape[1];
+    size_t room = (size_t)(rows->shape[0] / PADDED + 1) * PADDED * sizeof(float);
+    struct packed *packed = calloc(1, sizeof *packed);
+    if (packed && (packed->rows.panels = allocate(room * (size_t)rows->shape[1])) && (packed->rows.added = allocate(room)) &&
+        (result = PyCapsule_New(packed, PACKED, free_packed))) {
+        packed->columns = rows->shape[1];
+        packed->metric = search.metric;
+        packed->code = kernels;
+        kernels->pack(&search, 0, rows->shape[0], &packed->rows);
+    } else if (packed) {
+        free(packed->rows.panels);
+        free(packed->rows.added);
+        free(packed);
     }
-    end(&search);
-    Py_END_ALLOW_THREADS;
-    if (!done)
+    if (!result && !PyErr_Occurred())
         PyErr_NoMemory();
-    else if (check(there, "numbers of rows that there are"))
-        result = Py_NewRef(Py_None);
 out:
     release(&arrays);
     return result;
@@ -475,6 +413,7 @@ static PyObject *use(PyObject *Py_UNUSED(module), PyObject *object)
 static PyMethodDef methods[] = {
     {"search", (PyCFunction)(void (*)(void))search_all, METH_FASTCALL, NULL},
     {"search_listed", (PyCFunction)(void (*)(void))search_listed, METH_FASTCALL, NULL},
+    {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, NULL},
     {"compare", (PyCFunction)(void (*)(void))compare, METH_FASTCALL, NULL},
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},
@@ -488,7 +427,7 @@ static int start(PyObject *Py_UNUSED(module))
 #endif
     while (!is_supported(kernels->name))
         kernels++;
-    return 0;
+    return pthread_atfork(NULL, NULL, forget_threads) ? PyErr_NoMemory(), -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};

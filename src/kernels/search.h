@@ -1,13 +1,8 @@
 /*
  * The k nearest rows of some queries, for one instruction set: included once for each.
  *
- * A row is left out if a value in float32 shows, with all its rounding, that it is no nearer than the k rows found so
- * far; the others are compared in float64. So the answer is exact, and most rows cost a few float32 operations. Rows
- * come in the order of their numbers, of equal ones the first is nearer: a row that is as near as the k-th comes too late.
- *
- * Values that are compared are distances, or similarities with their sign changed: smaller is nearer. The bounds on
- * rounding are those of Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1, with twice the unit
- * roundoff.
+ * A row is left out if a value in float32 shows, with all its rounding, that it is not among the nearest; the others are
+ * compared in float64. So the answer is exact, and most rows cost a few float32 operations.
  */
 
 #include "vectors.h"
@@ -59,7 +54,7 @@ static double NAME(length_of)(const loose *a, Py_ssize_t n)
 }
 
 /* What `Metric.between` says of a query and a row; a distance beyond `enough` may be given as another such. */
-static float NAME(value_of)(int metric, const loose *query, double length, const loose *row, Py_ssize_t n, double enough)
+static INLINE float NAME(value_of)(int metric, const loose *query, double length, const loose *row, Py_ssize_t n, double enough)
 {
     double value = NAME(sum_of)(query, row, n, metric == L2, enough);
     if (metric == COSINE && value != 0) {
@@ -76,212 +71,406 @@ static int NAME(consider)(const struct search *search, struct query *query, Py_s
     const loose *row = search->rows + number * search->columns;
     double enough = query->count == search->k ? (double)query->worst * (1 + 2 * (double)FLT_EPSILON) + FLT_MIN : INFINITY;
     float value = NAME(value_of)(search->metric, query->vector, query->length, row, search->columns, enough);
-    return keep(query, search->k, key_of(search->metric, value, search->first + number));
+    return keep(query, search->k, key_of(search->metric == L2 ? value : -value, search->first + number));
 }
 
-/* The largest distance that what is screened of a row can have if the row is one of the nearest. */
-static INLINE double NAME(screened_distance)(const struct search *search, const struct query *query)
+/* Copies some rows as products need them: see `struct block`. */
+static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t number, struct block *block)
 {
-    double worst = query->worst;
-    if (!search->projects)
-        return worst;
-    /* Both were rounded to float32; what directions leave is the root of a difference that float64 has rounded. */
-    double columns = (double)search->columns, directions = (double)search->screened_columns;
-    double share = 8 * FLT_EPSILON + sqrt(2 * sqrt(directions) * columns * DBL_EPSILON);
-    double apart = sqrt(worst) * (1 + FLT_EPSILON);
-    apart += share * (2 * query->projected + apart);
-    return apart * apart;
-}
-
-/* The largest value in float32, by way of products, that one of the nearest rows can have. */
-static INLINE float NAME(limit_of_products)(const struct search *search, const struct query *query, double longest)
-{
-    double columns = (double)search->screened_columns, added = columns < SUMMED ? columns : SUMMED + columns / SUMMED;
-    double relative = (added + 16) * FLT_EPSILON;
-    if (!(query->asked < 1e18))
-        return NAN; /* products may overflow */
-    if (query->count < search->k || query->worst >= FLT_MAX)
-        return INFINITY;
-    if (search->metric == COSINE && !query->length)
-        return -INFINITY; /* all rows are alike */
-    if (search->metric != L2)
-        return rounded_up(query->worst + relative * query->asked * longest + columns * FLT_MIN);
-    /* From the centre, a row within this distance is no further, squared, than twice the sum of both. */
-    double worst = NAME(screened_distance)(search, query), asked = query->asked * query->asked;
-    return rounded_up(worst - asked + 5 * relative * (worst + asked) + 4 * columns * FLT_MIN);
+    Py_ssize_t columns = search->screened_columns;
+    block->start = start;
+    block->number = number;
+    block->safe = 1;
+    block->longest = search->metric == COSINE;
+    for (Py_ssize_t first = 0; first < number; first += WIDTH) {
+        float *panel = block->panels + first * columns, *added = block->added + first, squares[WIDTH];
+        for (int lane = 0; lane < WIDTH; lane += 4) {
+            const loose *rows[4];
+            four total = {0};
+            for (int i = 0; i < 4; i++) {
+                Py_ssize_t row = first + lane + i;
+                rows[i] = search->screened + (start + (row < number ? row : number - 1)) * columns;
+            }
+            for (Py_ssize_t part = 0; part < columns; part += SUMMED) {
+                Py_ssize_t j = part, end = columns - part < SUMMED ? columns : part + SUMMED;
+                four sums = {0};
+                for (; j + 4 <= end; j += 4) {
+                    four numbers[4];
+                    for (int i = 0; i < 4; i++) {
+                        memcpy(&numbers[i], rows[i] + j, sizeof(four));
+                        if (search->metric == L2) {
+                            four centre;
+                            memcpy(&centre, search->centre + j, sizeof(four));
+                            numbers[i] -= centre;
+                        }
+                    }
+                    transpose(numbers);
+                    for (int i = 0; i < 4; i++) {
+                        memcpy(panel + (j + i) * WIDTH + lane, &numbers[i], sizeof(four));
+                        sums += numbers[i] * numbers[i];
+                    }
+                }
+                for (; j < end; j++) {
+                    float centre = search->metric == L2 ? search->centre[j] : 0;
+                    four numbers = {rows[0][j] - centre, rows[1][j] - centre, rows[2][j] - centre, rows[3][j] - centre};
+                    memcpy(panel + j * WIDTH + lane, &numbers, sizeof(four));
+                    sums += numbers * numbers;
+                }
+                total += sums;
+            }
+            memcpy(squares + lane, &total, sizeof(four));
+        }
+        int safe = 1;
+        for (int lane = 0; lane < WIDTH; lane++)
+            safe &= squares[lane] < 1e36f && (search->metric != COSINE || squares[lane] > 1e-30f);
+        for (int lane = 0; lane < WIDTH; lane++)
+            added[lane] = search->metric == L2 ? squares[lane] : 0;
+        if (search->metric == INNER_PRODUCT)
+            for (int lane = 0; lane < WIDTH; lane++) {
+                double length = sqrt(squares[lane] + (double)columns * FLT_MIN);
+                if (squares[lane] < 1e36f && length > block->longest)
+                    block->longest = length;
+            }
+        if (!safe)
+            for (int lane = 0; lane < WIDTH; lane++) {
+                int zero = search->metric == COSINE;
+                for (Py_ssize_t j = 0; zero && j < columns; j++)
+                    zero = panel[j * WIDTH + lane] == 0;
+                if (zero || (squares[lane] < 1e36f && (search->metric != COSINE || squares[lane] > 1e-30f)))
+                    continue;
+                added[lane] = -INFINITY;
+                block->safe = 0;
+                for (Py_ssize_t j = 0; j < columns; j++)
+                    panel[j * WIDTH + lane] = 0;
+            }
+        if (search->metric == COSINE) {
+            for (int lane = 0; lane < WIDTH; lane++)
+                squares[lane] = squares[lane] > 1e-30f ? (float)(1 / sqrt(squares[lane])) : 0;
+            for (Py_ssize_t j = 0; j < columns; j++)
+                for (int lane = 0; lane < WIDTH; lane++)
+                    panel[j * WIDTH + lane] *= squares[lane];
+        }
+        for (Py_ssize_t row = number - first; row < WIDTH; row++)
+            added[row] = INFINITY;
+    }
+    block->longest *= 1 + (SUMMED + (double)columns / SUMMED + 8) * (double)FLT_EPSILON;
 }
 
 /*
- * Writes a row as products need it, shifted by the centre or scaled to length 1, with what is added to its products.
- * Where float32 could overflow or lose too much, that is NaN, so that the row is never left out. Gives its length, which
- * only similarities need.
+ * Multiplies a panel of rows with `height` queries or, if it goes `along` the rows, as many panels with one query.
  */
-static INLINE double NAME(prepare_row)(const struct search *search, const loose *row, float *copy, float *added)
+static INLINE void NAME(multiply)(const float *panel, const float *added, Py_ssize_t columns, const float *factors,
+                                  int height, int along, vec values[TILE][2])
 {
-    Py_ssize_t columns = search->screened_columns;
-    double squares = 0;
-    for (Py_ssize_t start = 0; start < columns; start += SUMMED) {
-        Py_ssize_t j = start, end = columns - start < SUMMED ? columns : start + SUMMED;
-        vec sums = splat(0.0f);
-        for (; j + LANES <= end; j += LANES) {
-            vec part = load(row + j);
-            if (search->metric == L2)
-                part = part - load(search->centre + j);
-            store(copy + j, part);
-            sums = multiply_add(part, part, sums);
-        }
-        float total = sum(sums);
-        for (; j < end; j++) {
-            copy[j] = search->metric == L2 ? row[j] - search->centre[j] : row[j];
-            total += copy[j] * copy[j];
-        }
-        squares += total;
-    }
-    int safe = squares < 1e36;
-    *added = safe ? (search->metric == L2 ? (float)squares : 0) : NAN;
-    if (search->metric == L2)
-        return 0;
-    if (search->metric == COSINE) {
-        float scale = 0;
-        if (squares > 1e-30)
-            scale = (float)(1 / sqrt(squares));
-        else
-            for (Py_ssize_t j = 0; j < columns && safe; j++)
-                safe = row[j] == 0;
-        *added = safe ? 0 : NAN;
-        for (Py_ssize_t j = 0; j < columns; j++)
-            copy[j] *= scale;
-        return 1;
-    }
-    return safe ? sqrt(squares + (double)columns * FLT_MIN) * (1 + (SUMMED + 8) * (double)FLT_EPSILON) : 0;
-}
-
-/* Compares a tile of rows with one or two vectors of queries; bits of what must be looked at go to `found`. */
-static INLINE unsigned NAME(tile)(const float *rows, const float *added, Py_ssize_t columns, const float *panel,
-                                  const float *limits, int vectors, unsigned found[TILE])
-{
-    vec values[TILE][2], sums[TILE][2];
-    for (int i = 0; i < TILE; i++)
-        for (int v = 0; v < vectors; v++)
-            values[i][v] = splat(added[i]);
+    Py_ssize_t next_panel = along ? WIDTH * columns : 0, next_query = along ? 0 : columns;
+    vec sums[TILE][2];
+    for (int i = 0; i < height; i++)
+        for (int v = 0; v < 2; v++)
+            values[i][v] = load(added + (along ? i * WIDTH : 0) + v * LANES);
     for (Py_ssize_t start = 0; start < columns; start += SUMMED) {
         Py_ssize_t end = columns - start < SUMMED ? columns : start + SUMMED;
         if (start) /* sums of many numbers are added to each other, so that little is rounded away */
-            for (int i = 0; i < TILE; i++)
-                for (int v = 0; v < vectors; v++) {
+            for (int i = 0; i < height; i++)
+                for (int v = 0; v < 2; v++) {
                     if (start > SUMMED)
                         sums[i][v] = sums[i][v] + values[i][v];
                     else
                         sums[i][v] = values[i][v];
                     values[i][v] = splat(0.0f);
                 }
-        for (Py_ssize_t j = start; j < end; j++) {
-            vec queries[2];
-            for (int v = 0; v < vectors; v++)
-                queries[v] = load(panel + j * vectors * LANES + v * LANES);
+        for (Py_ssize_t j = start; j < end; j++)
 #pragma GCC unroll 12
-            for (int i = 0; i < TILE; i++) {
-                vec row = splat(rows[i * columns + j]);
-                for (int v = 0; v < vectors; v++)
-                    values[i][v] = multiply_add(row, queries[v], values[i][v]);
+            for (int i = 0; i < height; i++) {
+                const float *rows = panel + i * next_panel + j * WIDTH;
+                vec factor = splat(factors[i * next_query + j]);
+                values[i][0] = multiply_add(factor, load(rows), values[i][0]);
+                values[i][1] = multiply_add(factor, load(rows + LANES), values[i][1]);
             }
-        }
     }
     if (columns > SUMMED)
-        for (int i = 0; i < TILE; i++)
-            for (int v = 0; v < vectors; v++)
+        for (int i = 0; i < height; i++)
+            for (int v = 0; v < 2; v++)
                 values[i][v] = sums[i][v] + values[i][v];
-    unsigned any = 0;
+}
+
+/* Compares with a query what it has noted. */
+static void NAME(compare_noted)(const struct search *search, struct query *query)
+{
+    for (; query->waiting; query->waiting--)
+        NAME(consider)(search, query, row_of_key(query->noted[query->waiting - 1]));
+}
+
+/* Notes the rows of a panel, or of two, that a query may be near to; `bits` are theirs. */
+static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, Py_ssize_t start, const float *values,
+                                    uint64_t bits)
+{
+    struct query *query = search->queries + q;
+    if (query->settled)
+        return;
+    for (; bits; bits &= bits - 1) {
+        int lane = __builtin_ctzll(bits);
+        if (!search->projects && values[lane] != -INFINITY)
+            query->noted[query->waiting++] = key_of(values[lane], start + lane);
+        else if (NAME(consider)(search, query, start + lane))
+            search->limits[q] = limit_of_products(search, query);
+    }
+    if (query->waiting + 2 * WIDTH <= search->room)
+        return;
+    Py_ssize_t spare = search->room - search->k;
+    shrink(search, q, spare / 4);
+    if (query->waiting > search->k + spare / 2) { /* many are equally near */
+        NAME(compare_noted)(search, query);
+        search->limits[q] = limit_of_products(search, query);
+    }
+}
+
+/* Screens a panel for `height` queries or, if it goes `along` the rows, one panel or two for one query. */
+static INLINE void NAME(screen_tile)(const struct search *search, const struct block *block, Py_ssize_t panel,
+                                     Py_ssize_t q, int height, int along)
+{
+    Py_ssize_t columns = search->screened_columns, start = block->start + panel * WIDTH;
+    vec values[TILE][2];
+    uint64_t found[TILE], any = 0;
+    NAME(multiply)(block->panels + panel * WIDTH * columns, block->added + panel * WIDTH, columns,
+                   search->factors + q * columns, height, along, values);
 #pragma GCC unroll 12
-    for (int i = 0; i < TILE; i++) {
-        found[i] = not_greater(values[i][0], load(limits));
-        if (vectors == 2)
-            found[i] |= not_greater(values[i][1], load(limits + LANES)) << LANES;
-        any |= found[i];
+    for (int i = 0; i < height; i++) {
+        vec limit = splat(search->limits[along ? q : q + i]);
+        found[i] = not_greater(values[i][0], limit) | (uint64_t)not_greater(values[i][1], limit) << LANES;
+        any |= along ? found[i] << i * WIDTH : found[i];
     }
-    return any;
+    if (!any)
+        return;
+    float some[2 * WIDTH];
+#pragma GCC unroll 12
+    for (int i = 0; i < height; i++)
+        if (along || found[i]) {
+            float *place = along ? some + i * WIDTH : some;
+            store(place, values[i][0]);
+            store(place + LANES, values[i][1]);
+            if (!along)
+                NAME(note)(search, q + i, start, some, found[i]);
+        }
+    if (along)
+        NAME(note)(search, q, start, some, any);
 }
 
-/* Factors of the products, as the tiles need them: column by column for a panel of queries. */
-static void NAME(pack)(const struct search *search, float *packed)
+/* Screens the rows of some panels for `height` queries. */
+static INLINE void NAME(screen)(const struct search *search, const struct block *block, Py_ssize_t from, Py_ssize_t to,
+                                Py_ssize_t q, int height)
 {
-    Py_ssize_t columns = search->screened_columns;
-    for (Py_ssize_t start = 0; start < search->count; start += WIDTH) {
-        Py_ssize_t left = search->count - start, width = left <= LANES ? LANES : WIDTH;
-        float *panel = packed + start * columns;
-        for (Py_ssize_t lane = 0; lane < width; lane++) {
-            const struct query *query = lane < left ? search->queries + start + lane : NULL;
-            for (Py_ssize_t j = 0; j < columns; j++) {
-                float factor = 0;
-                if (query && search->metric == L2)
-                    factor = -2 * (query->screened[j] - search->centre[j]);
-                else if (query && search->metric == INNER_PRODUCT)
-                    factor = -query->screened[j];
-                else if (query && query->length > 0)
-                    factor = (float)(-query->screened[j] / query->length);
-                panel[j * width + lane] = factor;
+    if (height > 1)
+        for (Py_ssize_t panel = from; panel < to; panel++)
+            NAME(screen_tile)(search, block, panel, q, height, 0);
+    else {
+        for (; from + 2 <= to; from += 2)
+            NAME(screen_tile)(search, block, from, q, 2, 1);
+        if (from < to)
+            NAME(screen_tile)(search, block, from, q, 1, 1);
+    }
+}
+
+/* Writes the smallest value in each lane of each group of panels, for each of `height` queries. */
+static INLINE void NAME(find_minima)(const struct search *search, const struct block *block, const struct groups *groups,
+                                     Py_ssize_t q, int height)
+{
+    Py_ssize_t columns = search->screened_columns, panels = groups->panels, size = groups->size, apart = groups->count * LANES;
+    const float *rows = block->panels, *added = block->added, *factors = search->factors + q * columns;
+    float *minima = groups->minima;
+    for (Py_ssize_t panel = 0, next = 0; panel < panels; minima += LANES) {
+        next = next + size < panels ? next + size : panels;
+        for (int begun = 0; panel < next; panel++, begun = 1) {
+            vec values[TILE][2];
+            NAME(multiply)(rows + panel * WIDTH * columns, added + panel * WIDTH, columns, factors, height, 0, values);
+#pragma GCC unroll 12
+            for (int i = 0; i < height; i++) {
+                vec least = minimum(values[i][0], values[i][1]);
+                if (begun)
+                    least = minimum(least, load(minima + i * apart));
+                store(minima + i * apart, least);
             }
         }
     }
 }
 
-/* Searches by products of matrices: tiles of rows and queries stay in registers, blocks of them in the caches. */
-static int NAME(search_by_products)(const struct search *search)
+/* Bounds what is near to a query from the minima of its groups. */
+static INLINE void NAME(bound_by_minima)(const struct search *search, const struct groups *groups, Py_ssize_t q,
+                                         const float *minima)
 {
-    Py_ssize_t columns = search->screened_columns, panels = (search->count + WIDTH - 1) / WIDTH;
-    Py_ssize_t step = BLOCK_NUMBERS / columns / TILE * TILE;
-    step = step < TILE ? TILE : step;
-    if (step > search->number)
-        step = (search->number + TILE - 1) / TILE * TILE;
-    float *packed = allocate((size_t)(panels * WIDTH * columns) * sizeof(float));
-    float *limits = allocate((size_t)(panels * WIDTH) * sizeof(float));
-    float *block = allocate((size_t)(step * columns) * sizeof(float));
-    float *added = allocate((size_t)step * sizeof(float));
-    int done = packed && limits && block && added;
-    if (done) {
-        NAME(pack)(search, packed);
-        for (Py_ssize_t i = 0; i < panels * WIDTH; i++)
-            limits[i] = -INFINITY;
-        /* Without a limit, all rows of the first tile would have to be looked at. */
-        Py_ssize_t at_once = search->k > FIRST ? search->k : FIRST;
-        at_once = at_once < search->number ? at_once : search->number;
-        for (Py_ssize_t q = 0; q < search->count; q++)
-            for (Py_ssize_t i = 0; i < at_once; i++)
-                NAME(consider)(search, search->queries + q, i);
-        for (Py_ssize_t start = at_once; start < search->number; start += step) {
-            Py_ssize_t here = search->number - start < step ? search->number - start : step;
-            double longest = 0;
-            for (Py_ssize_t i = 0; i < here; i++) {
-                double length = NAME(prepare_row)(search, search->screened + (start + i) * columns, block + i * columns, added + i);
-                longest = length > longest ? length : longest;
-            }
-            Py_ssize_t tiles = (here + TILE - 1) / TILE;
-            for (Py_ssize_t i = here; i < tiles * TILE; i++) {
-                memset(block + i * columns, 0, (size_t)columns * sizeof(float));
-                added[i] = INFINITY;
-            }
-            if (search->metric != L2 || start == at_once)
-                for (Py_ssize_t q = 0; q < search->count; q++)
-                    limits[q] = NAME(limit_of_products)(search, search->queries + q, longest);
-            for (Py_ssize_t first = 0; first < search->count; first += WIDTH) {
-                int narrow = search->count - first <= LANES;
-                for (Py_ssize_t i = 0; i < here; i += TILE) {
-                    unsigned found[TILE];
-                    const float *rows = block + i * columns, *panel = packed + first * columns;
-                    if (!(narrow ? NAME(tile)(rows, added + i, columns, panel, limits + first, 1, found)
-                                 : NAME(tile)(rows, added + i, columns, panel, limits + first, 2, found)))
-                        continue;
-                    for (int row = 0; row < TILE && i + row < here; row++)
-                        for (unsigned bits = found[row]; bits; bits &= bits - 1) {
-                            Py_ssize_t q = first + __builtin_ctz(bits);
-                            if (q < search->count && NAME(consider)(search, search->queries + q, start + i + row))
-                                limits[q] = NAME(limit_of_products)(search, search->queries + q, longest);
-                        }
-                }
-            }
+    Py_ssize_t k = search->k, vectors = (4 * k + LANES - 1) / LANES;
+    vectors = k == 1 ? 1 : vectors < groups->count ? vectors : groups->count;
+    for (Py_ssize_t v = 0; v < vectors; v++) {
+        vec least = load(minima + v * LANES);
+        for (Py_ssize_t group = v + vectors; group < groups->count; group += vectors)
+            least = minimum(least, load(minima + group * LANES));
+        if (k == 1)
+            take_bound(search, q, lowest(least));
+        else
+            store(groups->cells + v * LANES, least);
+    }
+    if (k > 1)
+        take_bound(search, q, kth_smallest(groups->cells, vectors * LANES, k, groups->keys));
+}
+
+/* Screens, for each of some queries, the groups that hold what may be near to it. */
+static void NAME(screen_groups)(const struct search *search, const struct block *block, const struct groups *groups,
+                                Py_ssize_t q, Py_ssize_t height)
+{
+    Py_ssize_t near = 0;
+    for (Py_ssize_t i = 0; i < height; i++) {
+        vec limit = splat(search->limits[q + i]);
+        for (Py_ssize_t group = 0; group < groups->count; group++) {
+            groups->near[near] = (struct pair){q + i, group * groups->size};
+            near += not_greater(load(groups->minima + (i * groups->count + group) * LANES), limit) != 0;
         }
     }
-    free(packed), free(limits), free(block), free(added);
+    for (Py_ssize_t i = 0; i < near; i++) {
+        struct pair pair = groups->near[i];
+        Py_ssize_t to = pair.panel + groups->size;
+        NAME(screen)(search, block, pair.panel, to < groups->panels ? to : groups->panels, pair.query, 1);
+    }
+}
+
+/* How many of the queries that are left are multiplied at once. */
+static INLINE int NAME(height_of)(Py_ssize_t left)
+{
+    return left >= TILE ? TILE : left >= TILE / 3 ? TILE / 3 : 1;
+}
+
+/* Screens the first rows of all, about which nothing is known: gives the panels that it has screened. */
+static Py_ssize_t NAME(screen_first)(const struct search *search, const struct block *block, struct groups *groups)
+{
+    Py_ssize_t panels = (block->number + WIDTH - 1) / WIDTH;
+    groups->panels = panels < groups->panels ? panels : groups->panels;
+    groups->count = (groups->panels + groups->size - 1) / groups->size;
+    if (search->projects || !block->safe || groups->count * LANES < 2 * search->k)
+        return 0;
+    for (Py_ssize_t q = 0, height; q < search->count; q += height) {
+        height = NAME(height_of)(search->count - q);
+        if (height == TILE)
+            NAME(find_minima)(search, block, groups, q, TILE);
+        else if (height == 1)
+            NAME(find_minima)(search, block, groups, q, 1);
+        else
+            NAME(find_minima)(search, block, groups, q, TILE / 3);
+        for (Py_ssize_t i = 0; i < height; i++)
+            if (!search->queries[q + i].settled)
+                NAME(bound_by_minima)(search, groups, q + i, groups->minima + i * groups->count * LANES);
+        NAME(screen_groups)(search, block, groups, q, height);
+    }
+    return groups->panels;
+}
+
+/* Screens a block from some panel on. */
+static void NAME(screen_block)(const struct search *search, const struct block *block, Py_ssize_t from)
+{
+    Py_ssize_t to = (block->number + WIDTH - 1) / WIDTH;
+    for (Py_ssize_t q = 0, height; from < to && q < search->count; q += height) {
+        height = NAME(height_of)(search->count - q);
+        if (height == TILE)
+            NAME(screen)(search, block, from, to, q, TILE);
+        else if (height == 1)
+            NAME(screen)(search, block, from, to, q, 1);
+        else
+            NAME(screen)(search, block, from, to, q, TILE / 3);
+    }
+}
+
+/* Writes what products multiply with each query, and settles the queries that are none for them. */
+static void NAME(begin_queries)(const struct search *search)
+{
+    Py_ssize_t columns = search->screened_columns, first = search->number < search->k ? search->number : search->k;
+    for (Py_ssize_t q = 0; q < search->count; q++) {
+        struct query *query = search->queries + q;
+        float *factors = search->factors + q * columns;
+        int alike = search->metric != L2 && !query->length; /* all rows are */
+        query->settled = alike || !(query->asked < 1e18);   /* or products may overflow */
+        for (Py_ssize_t j = 0; j < columns; j++)
+            if (query->settled)
+                factors[j] = 0;
+            else if (search->metric == L2)
+                factors[j] = -2 * (query->screened[j] - search->centre[j]);
+            else
+                factors[j] = search->metric == COSINE ? (float)(-query->screened[j] / query->length) : -query->screened[j];
+        if (query->settled || search->projects)
+            for (Py_ssize_t row = 0; row < (query->settled && !alike ? search->number : first); row++)
+                NAME(consider)(search, query, row);
+        search->limits[q] = limit_of_products(search, query);
+    }
+}
+
+/* Rows that are screened first by groups, of panels of the first block; `minima`, `cells` and `keys` are for their use. */
+static struct groups NAME(groups_of)(const struct search *search, Py_ssize_t panels)
+{
+    struct groups groups = {.panels = (FIRST_ROWS + 16 * search->k) / WIDTH};
+    groups.panels = groups.panels < panels ? groups.panels : panels;
+    groups.size = groups.panels * LANES / (4 * search->k);
+    groups.size = groups.size < 1 ? 1 : groups.size > LARGEST_GROUP ? LARGEST_GROUP : groups.size;
+    groups.count = (groups.panels + groups.size - 1) / groups.size;
+    return groups;
+}
+
+/*
+ * Searches by products of matrices: tiles of rows and queries stay in registers, blocks of rows in the caches. What is
+ * `packed` are all rows.
+ */
+static int NAME(search_by_products)(struct search *search, const struct block *packed)
+{
+    Py_ssize_t columns = search->screened_columns, number = search->number;
+    Py_ssize_t step = BLOCK_NUMBERS / columns / WIDTH * WIDTH, all = (number + WIDTH - 1) / WIDTH * WIDTH;
+    step = step < WIDTH ? WIDTH : step < all ? step : all;
+    struct groups groups = NAME(groups_of)(search, step / WIDTH);
+    struct block block = {0};
+    size_t cells = (size_t)(groups.count * LANES), copied = packed ? 0 : (size_t)step;
+    const size_t bytes[] = {
+        (size_t)(search->count * columns) * sizeof(float),
+        (size_t)search->count * sizeof(float),
+        TILE * cells * sizeof(float),
+        cells * sizeof(float),
+        cells * sizeof(int64_t),
+        (TILE * (size_t)groups.count + 1) * sizeof(struct pair),
+        copied * (size_t)columns * sizeof(float),
+        copied * sizeof(float),
+    };
+    void *places[8], *memory = allocate_all(bytes, 8, places);
+    search->factors = places[0];
+    search->limits = places[1];
+    groups.minima = places[2];
+    groups.cells = places[3];
+    groups.keys = places[4];
+    groups.near = places[5];
+    float *panels = places[6], *added = places[7];
+    int done = memory != NULL;
+    double added_up = columns < SUMMED ? (double)columns : SUMMED + (double)columns / SUMMED;
+    search->relative = (added_up + 16) * FLT_EPSILON;
+    search->tiny = (double)columns * FLT_MIN;
+    if (done)
+        NAME(begin_queries)(search);
+    Py_ssize_t start = !search->projects ? 0 : search->k < number ? search->k : number; /* these have been compared */
+    for (Py_ssize_t from = start; done && from < number; from += step) {
+        Py_ssize_t here = number - from < step ? number - from : step, screened = 0;
+        if (packed)
+            block = (struct block){packed->panels + from * columns, packed->added + from, from, here, packed->longest, packed->safe};
+        else {
+            block.panels = panels;
+            block.added = added;
+            NAME(pack)(search, from, here, &block);
+        }
+        if (block.longest > search->longest) {
+            search->longest = block.longest;
+            for (Py_ssize_t q = 0; q < search->count; q++)
+                search->limits[q] = limit_of_products(search, search->queries + q);
+        }
+        if (from == 0)
+            screened = NAME(screen_first)(search, &block, &groups);
+        NAME(screen_block)(search, &block, screened);
+    }
+    for (Py_ssize_t q = 0; done && q < search->count; q++) {
+        if (search->queries[q].waiting > search->k)
+            shrink(search, q, 0);
+        NAME(compare_noted)(search, search->queries + q);
+    }
+    free(memory);
     return done;
 }
 
@@ -307,7 +496,7 @@ static void NAME(search_row_by_row)(const struct search *search)
                 if (changed && query->count == search->k && query->worst < FLT_MAX) {
                     limit = query->worst;
                     if (search->metric == L2)
-                        limit = rounded_up(NAME(screened_distance)(search, query) * (1 + relative) + tiny);
+                        limit = rounded_up(screened_distance(search, query, query->worst) * (1 + relative) + tiny);
                 }
                 changed = 0;
                 if (search->metric == L2) {
@@ -392,4 +581,6 @@ static void NAME(compare_all)(int metric, const loose *queries, Py_ssize_t count
 #undef store
 #undef multiply_add
 #undef not_greater
+#undef minimum
+#undef lowest
 #undef sum

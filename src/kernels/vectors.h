@@ -1,7 +1,7 @@
 /*
  * The vectors of one instruction set: the few operations that a search is made of.
  *
- * LANES float32 numbers are a `vec`; TILE rows are compared with two vectors of queries at a time, as many as there are
+ * LANES float32 numbers are a `vec`; TILE queries are multiplied with two vectors of rows at a time, as many as there are
  * registers for. `not_greater` has a bit for each lane where a > b does not hold: for NaN it does not.
  */
 
@@ -17,6 +17,8 @@ typedef __m512 NAME(vec);
 #define store(p, a) _mm512_storeu_ps(p, a)
 #define multiply_add(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define not_greater(a, b) ((unsigned)_mm512_cmp_ps_mask(a, b, _CMP_NGT_UQ))
+#define minimum(a, b) _mm512_min_ps(a, b)
+#define lowest(a) _mm512_reduce_min_ps(a)
 #define sum(a) _mm512_reduce_add_ps(a)
 
 #elif defined(KERNEL_AVX2)
@@ -32,6 +34,14 @@ typedef __m256 NAME(vec);
 #define store(p, a) _mm256_storeu_ps(p, a)
 #define multiply_add(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define not_greater(a, b) ((unsigned)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_NGT_UQ)))
+#define minimum(a, b) _mm256_min_ps(a, b)
+static INLINE float NAME(lowest_lane)(vec a)
+{
+    __m128 half = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    half = _mm_min_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_min_ss(half, _mm_movehdup_ps(half)));
+}
+#define lowest(a) NAME(lowest_lane)(a)
 static INLINE float NAME(sum_lanes)(vec a)
 {
     __m128 half = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
@@ -64,6 +74,11 @@ static INLINE unsigned NAME(not_greater_)(vec a, vec b)
     return (unsigned)(~greater[0] & 1) | (unsigned)(~greater[1] & 2) | (unsigned)(~greater[2] & 4) |
            (unsigned)(~greater[3] & 8);
 }
+static INLINE vec NAME(minimum_)(vec a, vec b)
+{
+    NAME(mask) less = a < b;
+    return (vec)((less & (NAME(mask))a) | (~less & (NAME(mask))b));
+}
 #define splat(x) NAME(splat_)(x)
 #define load(p) NAME(load_)((const loose *)(p))
 #define load_some(p, n) NAME(load_some_)((const loose *)(p), n)
@@ -75,5 +90,7 @@ static INLINE unsigned NAME(not_greater_)(vec a, vec b)
 #define multiply_add(a, b, c) ((a) * (b) + (c))
 #endif
 #define not_greater(a, b) NAME(not_greater_)(a, b)
+#define minimum(a, b) NAME(minimum_)(a, b)
+#define lowest(a) fminf(fminf((a)[0], (a)[1]), fminf((a)[2], (a)[3]))
 #define sum(a) (((a)[0] + (a)[1]) + ((a)[2] + (a)[3]))
 #endif

@@ -1,4 +1,4 @@
-"""Exact search in C, on the thread that asks and without Python's lock: what exact search spends its time on.
+"""Exact search in C, without Python's lock: what exact search spends its time on.
 
 Arrays are contiguous: vectors and values float32, numbers of rows int64. Vectors may lie at any address. Metrics are
 numbers: 0 for L2, 1 for INNER_PRODUCT, 2 for COSINE. All functions raise ValueError or BufferError for arrays that do
@@ -7,14 +7,21 @@ not fit, TypeError or OverflowError for what is no such argument, and MemoryErro
 
 from knn_container.batch import Float32Array, Int64Array
 
+class Packed:
+    """Rows as products need them; there is no such class, only an object to be given to `search`."""
+
+def pack(metric: int, centre: Float32Array, rows: Float32Array, /) -> Packed:
+    """Copies (m, d) rows for searches by products, which otherwise do so each time; the centre is theirs."""
+
 def search(
     metric: int,
     centre: Float32Array | None,
+    packed: Packed | None,
     queries: Float32Array,
     rows: Float32Array,
     values: Float32Array,
     numbers: Int64Array,
-    first: int,
+    threads: int,
     screened_queries: Float32Array = ...,
     screened_rows: Float32Array = ...,
     /,
@@ -27,11 +34,13 @@ def search(
         metric: what makes rows near.
         centre: (d,) that rows and queries are shifted by under L2 before they are multiplied as matrices; otherwise it
             only says that they are to be multiplied. With None, rows are looked at one by one.
+        packed: what `pack` made of the rows with this metric and this centre; it is for use with a centre, and not with
+            what is screened.
         queries: (n, d) finite.
-        rows: (m, d) finite.
+        rows: (m, d) finite, m < 2^32.
         values: (n, k) to be filled as `nearest` gives them, 0 where there is no further row.
         numbers: (n, k) to be filled, -1 where there is no further row.
-        first: the number of the first row; all are below 2^32.
+        threads: how many may be used, the one that asks among them.
         screened_queries: (n, p) that float32 looks at in place of the queries, under L2; the centre is (p,) then. Along
             p - 1 orthonormal directions, and last the length of what these leave, computed in float64 and rounded: no
             distance is then more than that of the vectors. (Less than these, such as some of the columns, will do.)
@@ -45,6 +54,7 @@ def search_listed(
     rows: Float32Array,
     values: Float32Array,
     numbers: Int64Array,
+    threads: int,
     /,
 ) -> None:
     """As `search`, among (n, m) rows listed for each query, no row twice; negative numbers are for none."""

@@ -1,5 +1,8 @@
 """The compiled search, with the code for every instruction set that this machine has."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,8 @@ from knn_container.metric import Metric
 
 SETS = kernels.instruction_sets()
 LARGEST = float(np.finfo(np.float32).max)
+F, D, L = np.float32, np.float64, np.int64
+QUERIES, ROWS, VALUES, NUMBERS = np.ones((2, 3), F), np.ones((5, 3), F), np.empty((2, 4), F), np.empty((2, 4), L)
 
 
 @pytest.fixture(params=SETS, scope="module")
@@ -29,9 +34,9 @@ def arrays(rng, kind, n, m, d):
     return scale((n, d)).astype(np.float32), scale((m, d)).astype(np.float32)
 
 
-def search(metric, centre, queries, rows, k, *more):
+def search(metric, centre, queries, rows, k, *screened, packed=None, threads=1):
     values, numbers = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    kernels.search(metric.number, centre, queries, rows, values, numbers, 0, *more)
+    kernels.search(metric.number, centre, packed, queries, rows, values, numbers, threads, *screened)
     return numbers, values
 
 
@@ -59,8 +64,71 @@ def test_every_instruction_set_finds_what_brute_force_finds(
     expected = brute_force(metric, rows, queries, k)
     assert_found(search(metric, None, queries, rows, k), expected)
     assert_found(search(metric, np.zeros(d, np.float32), queries, rows, k), expected)
-    if kind != "any scale" and m:
-        assert_found(search(metric, rows.mean(axis=0), queries, rows, k), expected)
+    centre = np.zeros(d, np.float32) if kind == "any scale" or not m else rows.mean(axis=0)
+    packed = kernels.pack(metric.number, centre, rows)
+    for threads in (1, 3):
+        assert_found(search(metric, centre, queries, rows, k, threads=threads), expected)
+        assert_found(search(metric, centre, queries, rows, k, packed=packed, threads=threads), expected)
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties", "ascending", "descending"])
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize(("n", "d", "k"), [(1, 3, 1), (7, 16, 10), (200, 5, 1), (200, 40, 100), (30, 20, 1024)])
+def test_searches_are_divided_among_threads(*, instructions, brute_force, kind, metric, n, d, k):
+    assert instructions in SETS
+    rng = np.random.default_rng(n)
+    queries, rows = arrays(rng, "ties" if kind == "ties" else "normal", n, 9_000, d)
+    if kind in ("ascending", "descending"):  # towards the first query: each row is nearer than all before, or further
+        order = np.argsort(metric.between(queries[:1], rows)[0])
+        rows = np.ascontiguousarray(rows[order[:: 1 if kind == "ascending" else -1]])
+    expected = brute_force(metric, rows, queries, k)
+    centre = rows.mean(axis=0)
+    packed = kernels.pack(metric.number, centre, rows)
+    for threads in (1, 2, 5, 64):
+        assert_found(search(metric, None, queries, rows, k, threads=threads), expected)
+        assert_found(search(metric, centre, queries, rows, k, threads=threads), expected)
+        assert_found(search(metric, centre, queries, rows, k, packed=packed, threads=threads), expected)
+        if metric is Metric.L2:
+            few = [np.ascontiguousarray(table[:, : (d + 1) // 2]) for table in (queries, rows)]
+            assert_found(search(metric, None, queries, rows, k, *few, threads=threads), expected)
+            assert_found(search(metric, few[1].mean(axis=0), queries, rows, k, *few, threads=threads), expected)
+
+
+def test_several_searches_at_once_share_the_threads(brute_force):
+    queries, rows = arrays(np.random.default_rng(1), "normal", 300, 5_000, 6)
+    expected = brute_force(Metric.L2, rows, queries, 10)
+    centre = rows.mean(axis=0)
+
+    def search_often(threads):
+        for _ in range(30):
+            assert_found(search(Metric.L2, centre, queries, rows, 10, threads=threads), expected)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(search_often, [2, 3, 4, 2, 1, 8]))
+
+
+def test_a_child_process_has_threads_of_its_own(brute_force):
+    queries, rows = arrays(np.random.default_rng(2), "normal", 300, 5_000, 6)
+    expected = brute_force(Metric.L2, rows, queries, 10)
+    assert_found(search(Metric.L2, rows.mean(axis=0), queries, rows, 10, threads=3), expected)
+    child = os.fork()
+    if not child:
+        try:
+            assert_found(search(Metric.L2, rows.mean(axis=0), queries, rows, 10, threads=3), expected)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_no_rows_and_no_queries_are_searched(instructions):
+    assert instructions in SETS
+    centre = np.zeros(3, F)
+    packed = kernels.pack(0, centre, np.empty((0, 3), F))
+    for more in ({}, {"packed": packed}):
+        numbers, _ = search(Metric.L2, centre, QUERIES, np.empty((0, 3), F), 2, **more)
+        assert numbers.tolist() == [[-1, -1], [-1, -1]]
+    assert search(Metric.L2, centre, np.empty((0, 3), F), ROWS, 2, threads=2)[0].shape == (0, 2)
 
 
 @settings(max_examples=20)
@@ -105,7 +173,7 @@ def test_listed_rows_are_ordered_as_brute_force_orders_them(*, instructions, bru
     listed = np.array([rng.permutation(100)[:m] for _ in range(n)])
     listed[rng.random(listed.shape) < 0.2] = -1
     values, numbers = np.empty((n, 7), np.float32), np.empty((n, 7), np.int64)
-    kernels.search_listed(metric.number, listed, queries, rows, values, numbers)
+    kernels.search_listed(metric.number, listed, queries, rows, values, numbers, 1 + seed % 3)
     for i in range(n):
         own = np.sort(listed[i][listed[i] >= 0])
         places, expected = brute_force(metric, rows[own], queries[i : i + 1], 7)
@@ -129,51 +197,38 @@ def test_sums_are_numpys(instructions, metric, d):
     np.testing.assert_array_equal(metric.between(queries, own), each)
 
 
-def test_numbers_of_rows_begin_where_they_are_told_to():
-    rows = np.arange(6, dtype=np.float32)[:, np.newaxis]
-    values, numbers = np.empty((1, 2), np.float32), np.empty((1, 2), np.int64)
-    kernels.search(0, None, rows[:1], rows, values, numbers, 2**32 - 7)
-    assert numbers.tolist() == [[2**32 - 7, 2**32 - 6]]
-    assert values.tolist() == [[0, 1]]
-
-
-F, D, L = np.float32, np.float64, np.int64
-QUERIES, ROWS, VALUES, NUMBERS = np.ones((2, 3), F), np.ones((5, 3), F), np.empty((2, 4), F), np.empty((2, 4), L)
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((3, None, QUERIES, ROWS, VALUES, NUMBERS, 0), "metric: expected 0 to 2, got 3"),
+        ((3, None, None, QUERIES, ROWS, VALUES, NUMBERS, 1), "metric: expected 0 to 2, got 3"),
         (
-            (0, None, QUERIES.astype(D), ROWS, VALUES, NUMBERS, 0),
+            (0, None, None, QUERIES.astype(D), ROWS, VALUES, NUMBERS, 1),
             "queries: expected 2 dimensions of float32, got 2 of format 'd'",
         ),
         (
-            (0, None, QUERIES, ROWS.astype(np.int32), VALUES, NUMBERS, 0),
+            (0, None, None, QUERIES, ROWS.astype(np.int32), VALUES, NUMBERS, 1),
             "rows: expected 2 dimensions of float32, got 2 of format 'i'",
         ),
-        ((0, None, QUERIES, ROWS.astype(">f4"), VALUES, NUMBERS, 0), "rows: expected .* got 2 of format '>f'"),
-        ((9, None, QUERIES, ROWS, VALUES, NUMBERS, "x"), "metric: expected 0 to 2, got 9"),
+        ((0, None, None, QUERIES, ROWS.astype(">f4"), VALUES, NUMBERS, 1), "rows: expected .* got 2 of format '>f'"),
+        ((9, None, None, QUERIES, ROWS, VALUES, NUMBERS, "x"), "metric: expected 0 to 2, got 9"),
         (
-            (0, None, QUERIES[0], ROWS, VALUES, NUMBERS, 0),
+            (0, None, None, QUERIES[0], ROWS, VALUES, NUMBERS, 1),
             "queries: expected 2 dimensions of float32, got 1 of format 'f'",
         ),
-        ((0, None, QUERIES, ROWS[:, :2].copy(), VALUES, NUMBERS, 0), "rows of as many columns"),
-        ((0, None, np.ones((2, 0), F), np.ones((5, 0), F), VALUES, NUMBERS, 0), "rows of as many columns"),
-        ((0, None, QUERIES, ROWS, VALUES[:1], NUMBERS, 0), "arrays of one shape"),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS[:, :3].copy(), 0), "arrays of one shape"),
-        ((0, None, QUERIES, ROWS, np.empty((2, 0), F), np.empty((2, 0), L), 0), "arrays of one shape"),
+        ((0, None, None, QUERIES, ROWS[:, :2].copy(), VALUES, NUMBERS, 1), "rows of as many columns"),
+        ((0, None, None, np.ones((2, 0), F), np.ones((5, 0), F), VALUES, NUMBERS, 1), "rows of as many columns"),
+        ((0, None, None, QUERIES, ROWS, VALUES[:1], NUMBERS, 1), "arrays of one shape"),
+        ((0, None, None, QUERIES, ROWS, VALUES, NUMBERS[:, :3].copy(), 1), "arrays of one shape"),
+        ((0, None, None, QUERIES, ROWS, np.empty((2, 0), F), np.empty((2, 0), L), 1), "arrays of one shape"),
         (
-            (0, None, QUERIES, ROWS, VALUES, NUMBERS.astype(np.int32), 0),
+            (0, None, None, QUERIES, ROWS, VALUES, NUMBERS.astype(np.int32), 1),
             "numbers: expected 2 dimensions of int64, got 2 of format 'i'",
         ),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS, 2**32), "fewer than 2\\^32 rows"),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS, -1), "fewer than 2\\^32 rows"),
-        ((0, np.ones(2, F), QUERIES, ROWS, VALUES, NUMBERS, 0), "a centre of as many columns"),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS, 0, QUERIES, ROWS[:4]), "as many screened queries and rows"),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS, 0, QUERIES[:1], ROWS), "as many screened queries and rows"),
-        ((0, None, QUERIES, ROWS, VALUES, NUMBERS), "expected 7 or 9 arguments, got 6"),
+        ((0, None, None, QUERIES, ROWS, VALUES, NUMBERS, 0), "expected a thread at least"),
+        ((0, np.ones(2, F), None, QUERIES, ROWS, VALUES, NUMBERS, 1), "a centre of as many columns"),
+        ((0, None, None, QUERIES, ROWS, VALUES, NUMBERS, 1, QUERIES, ROWS[:4]), "as many screened queries and rows"),
+        ((0, None, None, QUERIES, ROWS, VALUES, NUMBERS, 1, QUERIES[:1], ROWS), "as many screened queries and rows"),
+        ((0, None, None, QUERIES, ROWS, VALUES, NUMBERS), "expected 8 or 10 arguments, got 7"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arguments, complaint):
@@ -187,15 +242,43 @@ def test_arrays_that_do_not_fit_are_refused(arguments, complaint):
 )
 def test_lists_that_do_not_fit_are_refused(listed, complaint):
     with pytest.raises(ValueError, match=complaint):
-        kernels.search_listed(0, np.array(listed), QUERIES, ROWS, VALUES, NUMBERS)
+        kernels.search_listed(0, np.array(listed), QUERIES, ROWS, VALUES, NUMBERS, 1)
 
 
 def test_what_is_not_contiguous_or_not_to_be_written_is_refused():
     for queries, values in ((np.ones((2, 6), F)[:, ::2], VALUES), (QUERIES, np.broadcast_to(F(0), (2, 4)))):
         with pytest.raises((BufferError, ValueError), match=r"contiguous|read-only"):
-            kernels.search(0, None, queries, ROWS, values, NUMBERS, 0)
+            kernels.search(0, None, None, queries, ROWS, values, NUMBERS, 1)
     with pytest.raises(ValueError, match="expected rows for all queries or for each"):
         kernels.compare(0, QUERIES, ROWS, VALUES)
+
+
+@pytest.mark.parametrize(
+    ("metric", "centre", "rows"),
+    [
+        (1, np.zeros(3, F), ROWS),
+        (0, None, ROWS),
+        (0, np.zeros(3, F), ROWS[:4]),
+        (0, np.zeros(2, F), ROWS[:, :2].copy()),
+    ],
+)
+def test_rows_that_were_packed_for_another_search_are_refused(metric, centre, rows):
+    packed = kernels.pack(0, np.zeros(3, F), ROWS)
+    queries, values, numbers = np.ones((2, rows.shape[1]), F), np.empty((2, 1), F), np.empty((2, 1), L)
+    with pytest.raises(ValueError, match="expected rows that were packed for this search"):
+        kernels.search(metric, centre, packed, queries, rows, values, numbers, 1)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        kernels.search(metric, centre, "rows", queries, rows, values, numbers, 1)
+
+
+def test_rows_packed_for_another_instruction_set_do_no_harm(brute_force):
+    queries, rows = arrays(np.random.default_rng(3), "normal", 20, 500, 6)
+    centre = rows.mean(axis=0)
+    packed = kernels.pack(0, centre, rows)
+    kernels.use(SETS[-1])
+    found = search(Metric.L2, centre, queries, rows, 10, packed=packed)
+    kernels.use(SETS[0])
+    assert_found(found, brute_force(Metric.L2, rows, queries, 10))
 
 
 def test_an_instruction_set_that_is_none_is_refused():
@@ -217,7 +300,7 @@ def test_values_beyond_float32_tie_at_its_largest_number(instructions):
 def test_what_is_filled_is_aligned():
     odd = np.zeros(33, np.uint8)[1:].view(F).reshape(2, 4)
     with pytest.raises(ValueError, match="values: expected an aligned array"):
-        kernels.search(0, None, QUERIES, ROWS, odd, NUMBERS, 0)
+        kernels.search(0, None, None, QUERIES, ROWS, odd, NUMBERS, 1)
 
 
 @pytest.mark.parametrize("d", [128, 129, 256, 1030, 5000])

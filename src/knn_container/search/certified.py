@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from typing import Protocol
 
+import faiss
 import numpy as np
 
 from knn_container import kernels
 from knn_container.batch import BoolArray, Float32Array, Float64Array, Int64Array
 from knn_container.metric import Metric
 from knn_container.search.neighbours import SPARE, Neighbours
-from knn_container.search.threads import spread
 
 BruteForce = Callable[[Float32Array, int], Neighbours]
 
 _CANDIDATES = 1 << 22  # that are held at a time
-_WORTH_A_THREAD = 128  # queries whose candidates are compared
 
 
 class Proposer(Protocol):
@@ -93,12 +92,8 @@ class Certified:
         """Searches with `wanted` candidates; says for which queries the answer is certain."""
         last, candidates = self._proposer.propose(queries, wanted)
         values, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-
-        def compare(part: slice) -> None:
-            listed, asked = candidates[part], queries[part]
-            kernels.search_listed(self._metric.number, listed, asked, self._rows, values[part], rows[part])
-
-        spread(compare, len(queries), _WORTH_A_THREAD)
+        threads = faiss.omp_get_max_threads()
+        kernels.search_listed(self._metric.number, candidates, queries, self._rows, values, rows, threads)
         worst = values[:, -1]
         limit = self._proposer.limit(queries, worst, last)
         certain = worst > limit if self._metric.is_similarity else worst < limit

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import faiss
 import numpy as np
@@ -23,8 +23,7 @@ def own_memory(shape: tuple[int, int], fill: Callable[[Float64Array], None]) -> 
     return array
 
 
-@dataclass(frozen=True)
-class Neighbours:
+class Neighbours(NamedTuple):
     """The answer to n queries.
 
     Attributes:

@@ -6,12 +6,13 @@ as pictures. Directions are those of the largest variance, found in a sample by 
 and Tropp, 2011, algorithm 4.4).
 """
 
+import faiss
 import numpy as np
 
 from knn_container import kernels
-from knn_container.batch import Float32Array, Float64Array, Int64Array
+from knn_container.batch import Float32Array, Float64Array
 from knn_container.metric import Metric
-from knn_container.search.brute_force import centre_of, divide
+from knn_container.search.brute_force import centre_of
 from knn_container.search.engines import LARGEST, PROJECTIONS, TINY
 from knn_container.search.neighbours import Neighbours
 from knn_container.search.threads import multiply_alone, spread
@@ -20,7 +21,6 @@ _SAMPLE = 1 << 12  # rows in which directions are sought
 _ITERATIONS = 3
 _STRONG = 0.7  # share of the variance from which directions are strong
 _MANY = 8  # queries from which matrix products are faster
-_LOOKED_AT = 10  # projected numbers a nanosecond, with the rows that are not left out
 _BLOCK = 1 << 20  # numbers that one step projects
 
 
@@ -66,14 +66,11 @@ class Projections:
         """As `Engine.search`."""
         projected = self._project(queries)
         centre = self._centre if len(queries) >= _MANY else None
-
-        def fill(asked: slice, rows: slice, values: Float32Array, numbers: Int64Array) -> None:
-            some, table = queries[asked], self._rows[rows]
-            screened = projected[asked], self._projected[rows]
-            kernels.search(Metric.L2.number, centre, some, table, values, numbers, rows.start, *screened)
-
-        nanoseconds = self._projected.size // _LOOKED_AT
-        return divide(fill, Metric.L2, len(queries), len(self._rows), k, nanoseconds=nanoseconds)
+        values, numbers = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        threads = faiss.omp_get_max_threads()
+        screened = projected, self._projected
+        kernels.search(Metric.L2.number, centre, None, queries, self._rows, values, numbers, threads, *screened)
+        return Neighbours(numbers, values)
 
 
 def _directions(columns: int) -> int:

@@ -1,4 +1,4 @@
-"""Spreads a search over threads: as many as FAISS may use in the thread that asks."""
+"""Spreads what NumPy computes over threads: as many as FAISS may use in the thread that asks. Searches have C's own."""
 
 import os
 from collections.abc import Callable

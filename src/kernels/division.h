@@ -1,0 +1,207 @@
+/*
+ * Searches that are divided among threads.
+ */
+
+/* What a core does in a nanosecond, in numbers, and how many of those it takes to keep a row; they only decide what is divided. */
+#define SCANNED 5
+#define LOOKED_AT 10
+#define MULTIPLIED 40
+#define COMPARED 1.5
+#define KEPT 10
+#define WORTH_A_PART 5000 /* nanoseconds */
+#define PARTS 4           /* for each thread */
+#define MANY 48           /* queries that are worth a pass over the rows: a few tiles, whatever the instruction set */
+
+struct kernels {
+    const char *name;
+    int (*search_by_products)(struct search *, const struct block *);
+    void (*pack)(const struct search *, Py_ssize_t, Py_ssize_t, struct block *);
+    void (*search_row_by_row)(const struct search *);
+    int (*search_listed)(const struct search *);
+    void (*compare_all)(int, const loose *, Py_ssize_t, const loose *, Py_ssize_t, Py_ssize_t, Py_ssize_t, float *);
+    double (*length_of)(const loose *, Py_ssize_t);
+};
+
+enum way { BY_PRODUCTS, ROW_BY_ROW, LISTED };
+enum outcome { DONE, NO_MEMORY, NO_SUCH_ROW };
+
+/*
+ * A search that is cut into parts, `across` by queries and `down` by rows, and what it fills. `packed` are all rows, if
+ * they are at hand like that.
+ */
+struct division {
+    struct search whole;
+    enum way way;
+    const struct kernels *code;
+    const struct block *packed;
+    const loose *vectors, *screened;
+    float *values;
+    int64_t *numbers;
+    Py_ssize_t across, down;
+    struct search *parts;
+    atomic_int outcome;
+};
+
+static double length_less(const loose *vector, const loose *centre, Py_ssize_t columns)
+{
+    double squares = 0;
+    for (Py_ssize_t j = 0; j < columns; j++) {
+        double apart = (double)vector[j] - centre[j];
+        squares += apart * apart;
+    }
+    return sqrt(squares) * (1 + 2 * (double)FLT_EPSILON);
+}
+
+/* Makes the queries of a search ready, from the arrays that it has for them. */
+static void begin(struct search *search, const struct kernels *code, const loose *vectors, const loose *screened)
+{
+    for (Py_ssize_t q = 0; q < search->count; q++) {
+        int64_t *keys = search->keys + q * (search->k + search->room);
+        struct query query = {.vector = vectors + q * search->columns, .screened = screened + q * search->screened_columns,
+                              .keys = keys, .noted = keys + search->k, .bound = INFINITY};
+        if (search->metric != L2)
+            query.length = code->length_of(query.vector, search->columns);
+        query.asked = search->metric == COSINE ? 1 : query.length * (1 + 2 * (double)FLT_EPSILON);
+        if (search->metric == L2 && search->centre)
+            query.asked = length_less(query.screened, search->centre, search->screened_columns);
+        if (search->projects)
+            query.projected = code->length_of(query.screened, search->screened_columns);
+        search->queries[q] = query;
+    }
+}
+
+/* Writes what was found, nearest first. */
+static void give(const struct search *search, float *values, int64_t *numbers)
+{
+    for (Py_ssize_t q = 0; q < search->count; q++) {
+        struct query *query = search->queries + q;
+        for (Py_ssize_t i = search->k; i-- > query->count;)
+            values[i] = 0, numbers[i] = -1;
+        for (Py_ssize_t left = query->count; left > 0; left--) {
+            int64_t key = query->keys[0];
+            float value = value_of_key(key);
+            values[left - 1] = search->metric == L2 ? value : 0.0f - value;
+            numbers[left - 1] = row_of_key(key);
+            sink(query->keys, left - 1, query->keys[left - 1]);
+        }
+        values += search->k, numbers += search->k;
+    }
+}
+
+static void end(struct search *search)
+{
+    free(search->queries);
+    free(search->keys);
+}
+
+/* Searches with some queries, from `first` on, among the rows of one part. */
+static int search_some(struct division *division, struct search *search, Py_ssize_t first)
+{
+    begin(search, division->code, division->vectors + first * search->columns,
+          division->screened + first * search->screened_columns);
+    if (division->way == BY_PRODUCTS)
+        return division->code->search_by_products(search, division->packed) ? DONE : NO_MEMORY;
+    if (division->way == LISTED) {
+        search->list = division->whole.list + first * search->listed;
+        return division->code->search_listed(search) ? DONE : NO_SUCH_ROW;
+    }
+    division->code->search_row_by_row(search);
+    return DONE;
+}
+
+/* The first query of a part; most are a whole number of tiles. */
+static Py_ssize_t border(const struct division *division, Py_ssize_t across)
+{
+    Py_ssize_t count = division->whole.count, each = count / division->across;
+    Py_ssize_t grain = each >= MANY ? MANY : each >= 4 ? 4 : 1;
+    return across == division->across ? count : count * across / division->across / grain * grain;
+}
+
+static void search_part(void *with, Py_ssize_t part)
+{
+    struct division *division = with;
+    struct search search = division->whole;
+    Py_ssize_t across = part / division->down, down = part % division->down;
+    Py_ssize_t first = border(division, across), last = border(division, across + 1);
+    Py_ssize_t step = division->down > 1 ? last - first : 1 + NOTED / (search.k + search.room);
+    step = step < last - first ? step : last - first;
+    search.first = search.number * down / division->down;
+    search.number = search.number * (down + 1) / division->down - search.first;
+    search.rows += search.first * search.columns;
+    search.screened += search.first * search.screened_columns;
+    search.queries = malloc((size_t)(step + 1) * sizeof(struct query));
+    search.keys = malloc((size_t)(step * (search.k + search.room) + 1) * sizeof(int64_t));
+    int outcome = search.queries && search.keys ? DONE : NO_MEMORY;
+    for (Py_ssize_t q = first; outcome == DONE && q < last; q += step) {
+        search.count = last - q < step ? last - q : step;
+        outcome = search_some(division, &search, q);
+        if (outcome == DONE && division->down == 1)
+            give(&search, division->values + q * search.k, division->numbers + q * search.k);
+    }
+    if (outcome != DONE)
+        division->outcome = outcome;
+    if (division->down > 1)
+        division->parts[part] = search;
+    else
+        end(&search);
+}
+
+/* Puts together what was found of some queries among parts of the rows. */
+static void unite(const struct division *division, Py_ssize_t across)
+{
+    struct search *parts = division->parts + across * division->down;
+    Py_ssize_t first = border(division, across);
+    for (Py_ssize_t part = 1; part < division->down; part++)
+        for (Py_ssize_t q = 0; q < parts->count; q++)
+            for (Py_ssize_t i = 0; i < parts[part].queries[q].count; i++)
+                keep(parts->queries + q, parts->k, parts[part].queries[q].keys[i]);
+    give(parts, division->values + first * parts->k, division->numbers + first * parts->k);
+}
+
+/*
+ * Decides how a search is cut: by queries if these are many; otherwise by rows, so that all queries pass over a part of
+ * them while it is in the caches, though each part then keeps k rows of its own.
+ */
+static void cut(struct division *division, int threads)
+{
+    const struct search *search = &division->whole;
+    double rows = (double)search->number, count = (double)search->count, k = (double)search->k;
+    double numbers = rows * (double)search->screened_columns;
+    double each = division->way == LISTED       ? (double)search->listed * (double)search->columns / COMPARED
+                  : search->projects            ? numbers / LOOKED_AT
+                  : division->way == ROW_BY_ROW ? numbers / SCANNED
+                                                : numbers / MULTIPLIED;
+    /* Of rows in any order, so many are among the k nearest of those before them. */
+    double kept = KEPT * k * (1 + (rows > k ? log(rows / k) : 0));
+    double most = fmin(count * (each + kept) / WORTH_A_PART, PARTS * (double)threads);
+    division->across = division->down = 1;
+    if (threads < 2 || most < 2)
+        return;
+    if (division->way == LISTED || division->packed)
+        division->across = (Py_ssize_t)fmin(most, division->packed ? fmax(1, count / 4) : count);
+    else if (count >= MANY * (double)threads)
+        division->across = (Py_ssize_t)fmin(most, fmax(threads, count / 256));
+    else {
+        division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, 2 * threads), each / (4 * kept)));
+        if (division->down < threads)
+            division->across = (Py_ssize_t)fmin(count, threads / division->down);
+    }
+}
+
+/* Searches on as many threads, this one among them. */
+static enum outcome search_on(struct division *division, int threads)
+{
+    cut(division, threads);
+    Py_ssize_t parts = division->across * division->down;
+    if (division->down > 1 && !(division->parts = calloc((size_t)parts, sizeof(struct search))))
+        return NO_MEMORY;
+    run(search_part, division, parts, threads);
+    for (Py_ssize_t across = 0; division->down > 1 && across < division->across; across++) {
+        if (division->outcome == DONE)
+            unite(division, across);
+        for (Py_ssize_t part = 0; part < division->down; part++)
+            end(division->parts + across * division->down + part);
+    }
+    free(division->parts);
+    return division->outcome;
+}

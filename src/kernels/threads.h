@@ -1,0 +1,156 @@
+/*
+ * Threads that help with searches: those of the process, whoever searches.
+ *
+ * They begin when they are first asked for, know nothing of Python, and leave signals to others. A search is cut into
+ * more parts than there are threads; whoever is free takes the next, so that one that is slow to wake up holds up
+ * nobody. To wake a thread that sleeps takes some 50 us: after its last part it waits busily for a while, unless the
+ * search before came much later than that.
+ */
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#define BUSILY 50000 /* nanoseconds that a thread waits busily */
+#define STACK (1 << 18)
+
+/* `parts` that anyone may take, but no more than `most` helpers. */
+struct work {
+    void (*do_part)(void *with, Py_ssize_t number);
+    void *with;
+    Py_ssize_t parts;
+    int most;
+    _Atomic Py_ssize_t next;
+    atomic_int helpers;
+    struct work *after;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t more, fewer; /* work; helpers */
+    struct work *open;
+    atomic_long posted; /* works so far */
+    int threads, asleep;
+} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .fewer = PTHREAD_COND_INITIALIZER};
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * (int64_t)1000000000 + time.tv_nsec;
+}
+
+static inline void pause_a_moment(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void take_parts(struct work *work)
+{
+    for (Py_ssize_t part; (part = atomic_fetch_add(&work->next, 1)) < work->parts;)
+        work->do_part(work->with, part);
+}
+
+/* Waits for work that was not there before, with the lock held; says whether that took long. */
+static int wait_for_work(int busily)
+{
+    long seen = pool.posted;
+    int64_t start = now();
+    if (busily) {
+        pthread_mutex_unlock(&pool.lock);
+        while (pool.posted == seen && now() - start < BUSILY)
+            pause_a_moment();
+        pthread_mutex_lock(&pool.lock);
+    }
+    for (; pool.posted == seen; pool.asleep--) {
+        pool.asleep++;
+        pthread_cond_wait(&pool.more, &pool.lock);
+    }
+    return now() - start > 4 * BUSILY;
+}
+
+static void *help(void *nothing)
+{
+    int idle = 0;
+    pthread_mutex_lock(&pool.lock);
+    for (;;) {
+        struct work *work = pool.open;
+        while (work && (work->next >= work->parts || work->helpers >= work->most))
+            work = work->after;
+        if (!work) {
+            idle = wait_for_work(!idle);
+            continue;
+        }
+        work->helpers++;
+        pthread_mutex_unlock(&pool.lock);
+        take_parts(work);
+        pthread_mutex_lock(&pool.lock);
+        if (!--work->helpers)
+            pthread_cond_broadcast(&pool.fewer);
+    }
+    return nothing;
+}
+
+/* Begins threads until there are so many, or as many as the system gives. */
+static void have_threads(int threads)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    if (pool.threads >= threads || pthread_attr_init(&attributes))
+        return;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (pthread_t thread; pool.threads < threads && !pthread_create(&thread, &attributes, help, NULL);)
+        pool.threads++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+/* Does all parts of some work, on this thread and on others. */
+static void run(void (*do_part)(void *, Py_ssize_t), void *with, Py_ssize_t parts, int threads)
+{
+    struct work work = {.do_part = do_part, .with = with, .parts = parts};
+    work.most = (int)(parts < threads ? parts : threads) - 1;
+    if (work.most < 1) {
+        take_parts(&work);
+        return;
+    }
+    pthread_mutex_lock(&pool.lock);
+    have_threads(work.most);
+    work.after = pool.open;
+    pool.open = &work;
+    pool.posted++;
+    int sleepers = pool.asleep;
+    pthread_mutex_unlock(&pool.lock);
+    for (int i = 0; i < sleepers && i < work.most; i++)
+        pthread_cond_signal(&pool.more);
+    take_parts(&work);
+    for (int64_t start = now(); work.helpers && now() - start < BUSILY;)
+        pause_a_moment();
+    pthread_mutex_lock(&pool.lock);
+    struct work **place = &pool.open;
+    while (*place != &work)
+        place = &(*place)->after;
+    *place = work.after;
+    while (work.helpers)
+        pthread_cond_wait(&pool.fewer, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+}
+
+/* In a child process there is none of the parent's threads. */
+static void forget_threads(void)
+{
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.more, NULL);
+    pthread_cond_init(&pool.fewer, NULL);
+    pool.open = NULL;
+    pool.posted = 0;
+    pool.threads = pool.asleep = 0;
+}
