@@ -17,6 +17,7 @@ from benchmarks.readme import span, table
 from benchmarks.records import Frames, csv_lines
 
 _ROWS, _COLUMNS, _SEEN = 1_000_000, 128, 20
+_SETTLED = 5.0  # seconds after which engines have been chosen
 _BASE, _IMAGE = "debian:trixie-slim", "knn-container:benchmark"
 _PRIVATE_GOAL, _START_GOAL, _IMAGE_GOAL, _CONTAINER_GOAL = 20e6, 1.5, 520e6, 2.0
 
@@ -45,6 +46,7 @@ def measure(bench: Bench) -> Found:
             client = Client(server.port)  # a new connection each time: either process may take it
             client.post(body)
             client.close()
+        time.sleep(_SETTLED)
         found["processes"] = [_memory(pid) for pid in (server.pid, *program.children(server.pid))]
     say(f"{found}")
     try:

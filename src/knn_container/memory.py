@@ -1,10 +1,8 @@
 """How much memory this container may use."""
 
-import ctypes
 import mmap
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ from knn_container.batch import Float64Array
 from knn_container.locks import ProcessLock
 
 _HEADER = mmap.PAGESIZE
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # mallopt(3)
 
 
 def limit(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -82,32 +79,3 @@ class SharedBlock:
 
     def __del__(self) -> None:
         os.close(self._file)
-
-
-def return_large_blocks() -> None:
-    """Has glibc map blocks of a megabyte and more, and so hand them back when they are freed.
-
-    By itself it raises its threshold with use, and then keeps what threads have freed.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-
-
-def keep_large_blocks() -> None:
-    """Hands back what has been freed so far, and has glibc keep blocks of up to 32 MB from then on.
-
-    A search that takes them again is up to a fifth faster.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 64 << 20)
-
-
-def share_one_heap() -> None:
-    """Has all threads that start from now on take memory from one heap, where glibc gives them some heaps each.
-
-    What one thread has freed, another then takes; Python's lock lets few of them ask at once anyway.
-    """
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

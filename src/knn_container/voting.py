@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from knn_container.errors import UserError
 from knn_container.metric import Metric
 
 FloatArray = NDArray[np.float32 | np.float64]
+Codes = NDArray[np.unsignedinteger[Any]]
 FloatType = np.dtype[np.float32] | np.dtype[np.float64]
 
 _EVERY_MEDIAN = 64  # up to so many neighbours a median is tried with each number of them
@@ -19,6 +20,7 @@ _MORE_MEDIANS = 64  # and beyond with so many numbers at most
 
 
 _LARGE = 1e280
+_BLOCK = 1 << 16  # labels that are looked at at a time
 
 
 class Weights(StrEnum):
@@ -61,9 +63,19 @@ class Vote(Protocol):
 
 def answer_type(labels: LabelArray) -> FloatType:
     """The type in which labels are answered: float32 where it holds each of them exactly, else float64."""
+    if labels.dtype == np.float32:
+        return np.dtype(np.float32)
     with np.errstate(over="ignore"):
-        exact = np.array_equal(labels.astype(np.float32).astype(np.float64), labels.astype(np.float64))
+        exact = all(
+            np.array_equal(some.astype(np.float32).astype(np.float64), some.astype(np.float64))
+            for some in _blocks(labels)
+        )
     return np.dtype(np.float32) if exact else np.dtype(np.float64)
+
+
+def _blocks(labels: LabelArray) -> Iterator[LabelArray]:
+    """Labels, some at a time, so that the copies that are made of them take little memory."""
+    return (labels[start : start + _BLOCK] for start in range(0, len(labels), _BLOCK))
 
 
 def weigh(weights: Weights, metric: Metric, rows: Int64Array, values: NDArray[np.float32]) -> Float64Array:
@@ -98,13 +110,17 @@ class MajorityVote:
     """
 
     def __init__(self, labels: LabelArray) -> None:
-        classes, codes = np.unique(labels, return_inverse=True)
-        self.classes: FloatArray = np.asarray(classes, answer_type(labels))
-        self._codes = codes.astype(np.int32)
+        classes = np.empty(0, labels.dtype)
+        for some in _blocks(labels):
+            classes = np.union1d(classes, some)
+        self.classes: FloatArray = classes.astype(answer_type(labels))
+        smallest = np.min_scalar_type(max(0, len(classes) - 1))
+        codes = [np.searchsorted(classes, some).astype(smallest) for some in _blocks(labels)]
+        self._codes: Codes = np.concatenate([np.empty(0, smallest), *codes])
 
     def __call__(self, rows: Int64Array, weights: Float64Array) -> FloatArray:
         """Predicts (m,) labels in their answer type."""
-        codes = self._codes[rows]
+        codes: Codes = self._codes[rows]
         order = np.argsort(codes, axis=1, kind="stable")
         codes, weights = np.take_along_axis(codes, order, axis=1), np.take_along_axis(weights, order, axis=1)
         best = codes[:, 0]
@@ -121,7 +137,7 @@ class MajorityVote:
 
     def prefixes(self, rows: Int64Array, weights: Float64Array) -> Iterator[tuple[int, FloatArray]]:
         """Predicts from the j nearest, for every j: each neighbour adds to its class, which may then lead."""
-        codes = np.ascontiguousarray(self._codes[rows].T)
+        codes = np.ascontiguousarray(self._codes[rows].T, np.int32)
         slots, width = self._slots(codes)
         votes = np.zeros(len(rows) * width)
         start = np.arange(len(rows)) * width
@@ -161,30 +177,37 @@ class Mean:
     """
 
     def __init__(self, labels: LabelArray, *, geometric: bool = False) -> None:
-        self._labels = labels.astype(np.float64)
+        self._labels = labels
         # Labels near float64's largest would add up to infinity.
-        self._scale = 2.0**64 if not geometric and np.abs(self._labels).max(initial=0) > _LARGE else 1.0
-        self._labels /= self._scale
+        large = (
+            not geometric
+            and max((np.abs(some.astype(np.float64)).max() for some in _blocks(labels)), default=0) > _LARGE
+        )
+        self._scale = 2.0**64 if large else 1.0
         self._geometric = geometric
-        if geometric:
-            if self._labels.min() <= 0:
-                raise UserError(
-                    f"aggregation=geometric_mean takes positive labels, {self._labels.min():g} came. "
-                    "Use mean or median, or shift the labels."
-                )
-            self._labels = np.log(self._labels)
+        least = min((some.min() for some in _blocks(labels)), default=np.inf)
+        if geometric and least <= 0:
+            raise UserError(
+                f"aggregation=geometric_mean takes positive labels, {least:g} came. "
+                "Use mean or median, or shift the labels."
+            )
+
+    def _of(self, rows: Int64Array) -> Float64Array:
+        """What is added up of rows."""
+        labels: Float64Array = self._labels[rows].astype(np.float64)
+        return np.log(labels) if self._geometric else labels / self._scale
 
     def __call__(self, rows: Int64Array, weights: Float64Array) -> FloatArray:
         """Predicts (m,) float64."""
         # cumsum adds from left to right, as `prefixes` does; sum adds in pairs and would differ in the last bit.
-        total = np.cumsum(self._labels[rows] * weights, axis=1)[:, -1]
+        total = np.cumsum(self._of(rows) * weights, axis=1)[:, -1]
         return self._mean(total, np.cumsum(weights, axis=1)[:, -1])
 
     def prefixes(self, rows: Int64Array, weights: Float64Array) -> Iterator[tuple[int, FloatArray]]:
         """Predicts from the j nearest, for every j: each neighbour adds to the sums."""
         total, reached = np.zeros(len(rows)), np.zeros(len(rows))
         for column in range(rows.shape[1]):
-            total += self._labels[rows[:, column]] * weights[:, column]
+            total += self._of(rows[:, column]) * weights[:, column]
             reached += weights[:, column]
             yield column + 1, self._mean(total, reached)
 
@@ -201,7 +224,7 @@ class Median:
     """
 
     def __init__(self, labels: LabelArray) -> None:
-        self._labels = labels.astype(np.float64)
+        self._labels = labels
 
     def __call__(self, rows: Int64Array, weights: Float64Array) -> FloatArray:
         """Predicts (m,) float64."""
@@ -225,7 +248,7 @@ class Median:
 
     def _ascending(self, rows: Int64Array, weights: Float64Array) -> tuple[Float64Array, Float64Array, Int64Array]:
         """The neighbours' labels, ascending, with their weights and places; what weighs nothing comes last."""
-        labels = np.where(weights > 0, self._labels[rows], np.inf)
+        labels = np.where(weights > 0, self._labels[rows].astype(np.float64), np.inf)
         order = np.argsort(labels, axis=1, kind="stable")
         return np.take_along_axis(labels, order, axis=1), np.take_along_axis(weights, order, axis=1), order
 

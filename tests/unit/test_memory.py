@@ -48,9 +48,9 @@ def test_this_process_has_a_limit_of_at_least_some_megabytes():
 # Four threads that take memory at once; then glibc says what heaps there are.
 HEAPS = """
 import ctypes, sys, threading
-from knn_container import memory
+from knn_container import heap
 if sys.argv[1] == "shared":
-    memory.share_one_heap()
+    heap.share_one_heap()
 libc, barrier = ctypes.CDLL(None), threading.Barrier(4)
 def work():
     libc.malloc(5000)

@@ -361,5 +361,4 @@ def test_what_leaves_rows_out_is_to_be_three_times_as_fast_for_many_neighbours(m
 
 
 def _pretend(work, fixed):
-    owner = work.func.__self__
-    return fixed[owner.name] if hasattr(owner, "search") else 1e-6  # of a tree that is tried before one is built
+    return fixed[work.func.__self__.name]

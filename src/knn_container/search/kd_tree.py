@@ -4,7 +4,8 @@ import faiss
 import numpy as np
 
 from knn_container.batch import Float32Array, Float64Array, Int64Array
-from knn_container.metric import Metric
+from knn_container.metric import Metric, unit_rows
+from knn_container.search.brute_force import Products
 from knn_container.search.engines import KD_TREE, LARGEST
 from knn_container.search.neighbours import Share, own_memory
 
@@ -14,6 +15,12 @@ _BLOCK = 1 << 14  # rows
 _SAMPLE = 1 << 12  # rows that show how columns spread
 _STRONG, _BITS = 3, 4  # columns by which queries are ordered, and the binary digits of each
 _MANY = 32  # queries that are worth ordering
+_LEAF = 16  # points
+_TRIAL = 64  # queries by which a tree's speed is expected, and points of the smaller tree at least
+_TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 19  # of the larger one, and numbers
+# Seconds that a query takes, with each leaf that it looks into, and with each column of that: as seen on trees of
+# 200,000 rows, from 4 to 54 columns.
+_QUERY, _LEAVES, _COLUMNS = 5e-6, 3e-7, 1.5e-8
 
 
 class KDTree:
@@ -36,7 +43,7 @@ class KDTree:
     spare = 2
 
     def __init__(self, rows: Float32Array, metric: Metric, share: Share = own_memory) -> None:
-        from scipy.spatial import cKDTree  # noqa: PLC0415 (28 MB that not every process needs)
+        from scipy.spatial import cKDTree  # noqa: PLC0415 (20 MB that not every process needs)
 
         count, columns = rows.shape
 
@@ -63,6 +70,30 @@ class KDTree:
             block[:] = rows[order[start : start + _BLOCK].astype(np.int64)]
             if self._metric is Metric.COSINE:
                 _scale(block)
+
+    @staticmethod
+    def expect(rows: Float32Array, metric: Metric, k: int) -> tuple[float, float]:
+        """How long a query will about take, without SciPy, which takes 20 MB of memory.
+
+        Two trees of some of the rows tell how many leaves a query looks into, and how their number grows.
+
+        Args:
+            rows: (n, d), n > 0.
+            metric: L2 or COSINE.
+            k: neighbours.
+
+        Returns:
+            Seconds, and the power of the number of rows with which the leaves grow; 1 where none is left out.
+        """
+        count = min(_TRIAL_ROWS, max(_TRIAL, _TRIAL_NUMBERS // rows.shape[1]))
+        points = np.ascontiguousarray(rows[:: max(1, len(rows) // count)][:count])
+        queries = np.ascontiguousarray(rows[1 % len(rows) :: max(1, len(rows) // _TRIAL)][:_TRIAL])
+        if metric is Metric.COSINE:
+            points, queries = unit_rows(points), unit_rows(queries)
+        few, many = _leaves_met(points[::4].copy(), queries, k), _leaves_met(points, queries, k)
+        growth = max(0.0, float(np.log(many / few) / np.log(4)))
+        leaves = many * (len(rows) / len(points)) ** growth
+        return _QUERY + leaves * (_LEAVES + _COLUMNS * rows.shape[1]), growth
 
     @staticmethod
     def bytes_needed(rows: int, columns: int) -> int:
@@ -109,6 +140,34 @@ class KDTree:
         else:
             limit = np.minimum(last * (1 - relative), LARGEST)  # as which all larger distances count
         return np.asarray(limit, np.float32)
+
+
+def _leaves_met(points: Float32Array, queries: Float32Array, k: int) -> float:
+    """How many leaves of a tree are nearer to a query than its k-th neighbour."""
+    found = Products(points, Metric.L2).search(queries, min(k, len(points)))
+    low, high = _leaves(points)
+    met = 0.0
+    for query, farthest in zip(queries, found.values[:, -1], strict=True):
+        apart = np.maximum(low - query, 0) + np.maximum(query - high, 0)
+        met += np.count_nonzero(np.square(apart).sum(axis=1) <= farthest)
+    return max(1.0, met / len(queries))
+
+
+def _leaves(points: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """The (m, d) lower and upper borders of the leaves of a tree that is split as SciPy splits it."""
+    leaves = []
+    trees = [(points, points.min(axis=0), points.max(axis=0))]
+    while trees:
+        points, low, high = trees.pop()
+        if len(points) <= _LEAF:
+            leaves.append((low, high))
+            continue
+        half, column = len(points) // 2, int(np.argmax(np.ptp(points, axis=0)))
+        points = points[np.argpartition(points[:, column], half)]
+        border_low, border_high = low.copy(), high.copy()
+        border_low[column] = border_high[column] = points[half, column]
+        trees += [(points[:half], low, border_high), (points[half:], border_low, high)]
+    return np.array([low for low, _ in leaves]), np.array([high for _, high in leaves])
 
 
 def _scale(points: Float64Array) -> None:

@@ -27,9 +27,7 @@ _SLOWED = 3  # times that an engine which leaves rows out may take as long for m
 _SECONDS, _ENOUGH = 0.3, 0.02  # for the engines that need no building, and for one of them and a batch
 _HOPELESS = 2.5  # times as slow with few queries as another engine, from which it is not tried with more
 _FEWEST = 4096  # rows from which building may pay
-_TRIAL = 64  # queries of a small tree
-_TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 20  # of the small tree that lets expect how fast a large one is
-_WORTH = 3  # times the speed from which a tree is built: caches hold a small tree better than a large one
+_WORTH = 3  # times the speed from which a tree is built, since what is expected of it is rough
 _LINEAR = 0.75  # power of the number of rows from which a tree leaves out too few
 _WORTH_SECONDS = 0.5  # of a job's searches from which something is built
 
@@ -164,24 +162,16 @@ class Trial:
         )
 
     def _tree(self, room: int, share: Share) -> Engine | None:
-        """A tree, if one of some rows, and one of fewer, let expect that one of all rows beats brute force."""
+        """A tree, if what is expected of it beats brute force."""
         if self._metric is Metric.INNER_PRODUCT or KDTree.bytes_needed(*self._rows.shape) > room:
             return None
-        count = min(_TRIAL_ROWS, max(_TRIAL, _TRIAL_NUMBERS // self._rows.shape[1]))
-        sample = self._rows[:: max(1, len(self._rows) // count)][:count]
-        queries = self._rows[1 :: max(1, len(self._rows) // _TRIAL)][:_TRIAL]
-        trees = [KDTree(rows, self._metric) for rows in (sample[::4], sample)]
-        searches = [partial(tree.propose, queries, _NEIGHBOURS) for tree in trees]
-        small, large = (min(_seconds(search) for _ in range(3)) / len(queries) for search in searches)
-        growth = max(0.0, np.log(large / small) / np.log(4))
-        expected = large * (len(self._rows) / len(sample)) ** growth
+        expected, growth = KDTree.expect(self._rows, self._metric, _NEIGHBOURS)
         usual = self._best(1)
         pays = growth < _LINEAR and expected < usual / _WORTH
         log.info(
-            "Exact search: one query takes %.2f ms, with a k-d tree %.2f ms by a trial on %d rows%s.",
+            "Exact search: one query takes %.2f ms, with a k-d tree about %.2f ms%s.",
             1000 * usual,
             1000 * expected,
-            len(sample),
             "; it is being built" if pays else "",
         )
         return self._certified(KDTree(self._rows, self._metric, share)) if pays else None

@@ -15,7 +15,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
-from knn_container import cpu, memory
+from knn_container import cpu, heap, memory
 from knn_container.errors import ArtifactError, UserError
 from knn_container.memory import SharedBlock
 from knn_container.serving.app import THREADS, create_app
@@ -82,7 +82,7 @@ def make_app(settings: Settings, defaults: Defaults, shared: Shared, slot: int) 
     processes = shared.processes
     plane = DataPlane(CpuTurns(cpu.budget(), processes, slot), defaults, settings.euclidean)
     waiting_bytes = int(memory.limit() * _BODIES_SHARE) // processes.count
-    memory.return_large_blocks()
+    heap.return_large_blocks()
     if settings.multi_model:
         budget = settings.model_memory or int(memory.limit() * _MODEL_SHARE)
         return create_multi_model_app(plane, ModelStore(budget), settings.max_content_length, waiting_bytes)

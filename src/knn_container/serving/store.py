@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from knn_container import archive, artifact, checksums, memory, official
+from knn_container import archive, artifact, checksums, heap, official
 from knn_container.errors import ArtifactError, PlatformError, RequestError, UserError
 from knn_container.memory import SharedBlock
 from knn_container.model import Model
@@ -134,7 +134,7 @@ class ModelHolder:
             with preparation.one_at_a_time():
                 model.speed_up(self._room(), share=partial(self._block.array, key=key))
             gc.freeze()
-            memory.keep_large_blocks()
+            heap.keep_large_blocks()
 
     def _brought(self, preparation: Preparation) -> Path:
         if preparation.location:

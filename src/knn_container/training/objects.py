@@ -7,7 +7,7 @@ from functools import cached_property
 from io import BufferedReader
 from typing import Any
 
-from knn_container import memory
+from knn_container import heap
 from knn_container.errors import ReadingStopped, UserError
 from knn_container.s3.client import connect
 from knn_container.s3.source import Source
@@ -69,7 +69,7 @@ class Store:
             )
         except UserError as error:
             raise UserError(f"Channel {channel.name!r}: {error}") from error
-        memory.share_one_heap()  # of the many short-lived threads that fetch: measured, a quarter less is resident
+        heap.share_one_heap()  # of the many short-lived threads that fetch: measured, a quarter less is resident
         return replace(channel, source=Objects(objects), distribution=distribution, readers=_READERS)
 
 
