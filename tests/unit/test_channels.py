@@ -4,10 +4,12 @@ import os
 import numpy as np
 import pytest
 
+from knn_container import cpu
 from knn_container.batch import dense
 from knn_container.errors import UserError
 from knn_container.formats import recordio
 from knn_container.training.channels import open_channel
+from knn_container.training.readahead import ReadAhead
 
 CSV = {"ContentType": "text/csv;label_size=1"}
 RECORDIO = recordio.encode(np.array([[1.5, 2]], np.float32), np.array([7], np.float32))
@@ -142,3 +144,12 @@ def test_a_files_rows_are_those_of_its_format(tmp_path):
     (expected,) = recordio.read_batches(io.BytesIO(RECORDIO * 3), 10, None)
     (batch,) = open_channel("train", {}, tmp_path).batches("x", 10, None)
     np.testing.assert_array_equal(dense(batch.features), dense(expected.features))
+
+
+@pytest.mark.parametrize(("cpus", "ahead"), [(1, False), (2, True)])
+def test_files_are_read_ahead_where_another_cpu_can_do_it(tmp_path, monkeypatch, cpus, ahead):
+    monkeypatch.setattr(cpu, "budget", lambda: cpus)
+    (tmp_path / "rows").write_bytes(recordio.encode(np.ones((1, 2), np.float32)))
+    with open_channel("train", {}, tmp_path).source.open("rows") as stream:
+        assert isinstance(getattr(stream, "raw", None), ReadAhead) is ahead
+        assert stream.read() == (tmp_path / "rows").read_bytes()

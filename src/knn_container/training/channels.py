@@ -13,6 +13,7 @@ from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from knn_container import cpu
 from knn_container.batch import Batch
 from knn_container.errors import FormatError, ReadingStopped, UserError
 from knn_container.formats import csv, framing, mediatype, recordio
@@ -105,7 +106,9 @@ class Folder:
 
     def open(self, path: str) -> BufferedReader:
         """Opens one of them."""
-        return _ahead(self.open_file(self.folder / path))
+        stream = self.open_file(self.folder / path)
+        # Where one CPU has to do both, the kernel's own reading ahead is enough: measured, two thirds of the time.
+        return _ahead(stream) if cpu.budget() > 1 else stream
 
 
 @dataclass(frozen=True)
