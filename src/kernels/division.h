@@ -2,7 +2,7 @@
  * Searches that are divided among threads.
  */
 
-/* What a core does in a nanosecond, in numbers, and how many of those it takes to keep a row; they only decide what is divided. */
+/* The numbers that a core looks at in a nanosecond, and nanoseconds to keep a row; they only decide what is divided. */
 #define SCANNED 5
 #define LOOKED_AT 10
 #define MULTIPLIED 40
@@ -10,6 +10,8 @@
 #define KEPT 10
 #define WORTH_A_PART 5000 /* nanoseconds */
 #define PARTS 4           /* for each thread */
+#define PASS 256          /* queries in a part, of very many */
+#define HELD (1 << 23)    /* neighbours that all parts hold together */
 #define MANY 48           /* queries that are worth a pass over the rows: a few tiles, whatever the instruction set */
 
 struct kernels {
@@ -56,9 +58,9 @@ static double length_less(const loose *vector, const loose *centre, Py_ssize_t c
 static void begin(struct search *search, const struct kernels *code, const loose *vectors, const loose *screened)
 {
     for (Py_ssize_t q = 0; q < search->count; q++) {
-        int64_t *keys = search->keys + q * (search->k + search->room);
         struct query query = {.vector = vectors + q * search->columns, .screened = screened + q * search->screened_columns,
-                              .keys = keys, .noted = keys + search->k, .bound = INFINITY};
+                              .keys = search->keys + q * search->k, .noted = search->noted + q * search->room,
+                              .bound = INFINITY};
         if (search->metric != L2)
             query.length = code->length_of(query.vector, search->columns);
         query.asked = search->metric == COSINE ? 1 : query.length * (1 + 2 * (double)FLT_EPSILON);
@@ -123,23 +125,33 @@ static void search_part(void *with, Py_ssize_t part)
     struct search search = division->whole;
     Py_ssize_t across = part / division->down, down = part % division->down;
     Py_ssize_t first = border(division, across), last = border(division, across + 1);
-    Py_ssize_t step = division->down > 1 ? last - first : 1 + NOTED / (search.k + search.room);
-    step = step < last - first ? step : last - first;
+    Py_ssize_t step = 1 + NOTED / (search.k + search.room), held = last - first;
+    step = step < held ? step : held;
+    held = division->down > 1 ? held : step;
     search.first = search.number * down / division->down;
     search.number = search.number * (down + 1) / division->down - search.first;
     search.rows += search.first * search.columns;
     search.screened += search.first * search.screened_columns;
-    search.queries = malloc((size_t)(step + 1) * sizeof(struct query));
-    search.keys = malloc((size_t)(step * (search.k + search.room) + 1) * sizeof(int64_t));
-    int outcome = search.queries && search.keys ? DONE : NO_MEMORY;
+    struct query *queries = search.queries = malloc((size_t)(held + 1) * sizeof(struct query));
+    int64_t *keys = search.keys = malloc((size_t)(held * search.k + 1) * sizeof(int64_t));
+    search.noted = malloc((size_t)(step * search.room + 1) * sizeof(int64_t));
+    int outcome = queries && keys && search.noted ? DONE : NO_MEMORY;
     for (Py_ssize_t q = first; outcome == DONE && q < last; q += step) {
         search.count = last - q < step ? last - q : step;
+        if (division->down > 1) {
+            search.queries = queries + (q - first);
+            search.keys = keys + (q - first) * search.k;
+        }
         outcome = search_some(division, &search, q);
         if (outcome == DONE && division->down == 1)
             give(&search, division->values + q * search.k, division->numbers + q * search.k);
     }
     if (outcome != DONE)
         division->outcome = outcome;
+    free(search.noted);
+    search.queries = queries;
+    search.keys = keys;
+    search.count = held;
     if (division->down > 1)
         division->parts[part] = search;
     else
@@ -180,9 +192,11 @@ static void cut(struct division *division, int threads)
     if (division->way == LISTED || division->packed)
         division->across = (Py_ssize_t)fmin(most, division->packed ? fmax(1, count / 4) : count);
     else if (count >= MANY * (double)threads)
-        division->across = (Py_ssize_t)fmin(most, fmax(threads, count / 256));
+        division->across = (Py_ssize_t)fmin(most, fmax(threads, count / PASS));
     else {
-        division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, 2 * threads), each / (4 * kept)));
+        /* What a part keeps is to be a quarter of its work at most, and to fit into memory. */
+        double fitting = fmin(each / (4 * kept), HELD / (count * k));
+        division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, 2 * threads), fitting));
         if (division->down < threads)
             division->across = (Py_ssize_t)fmin(count, threads / division->down);
     }

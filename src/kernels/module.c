@@ -1,7 +1,7 @@
 /*
  * What exact search spends its time on: see kernels.pyi for what each function does.
  *
- * All of it runs without Python's lock and on the thread that asks. Rows may lie at any address: FAISS maps them from
+ * All of it runs without Python's lock. Rows may lie at any address: FAISS maps them from
  * its files at odd ones.
  */
 
@@ -92,9 +92,9 @@ static void *allocate_all(const size_t *bytes, int count, void **places)
 #pragma GCC pop_options
 #endif
 
-#define KERNELS(name, suffix)                                                                                            \
-    {name, search_by_products##suffix, pack##suffix, search_row_by_row##suffix, search_listed##suffix, compare_all##suffix,            \
-     length_of##suffix}
+#define KERNELS(name, suffix)                                                                                \
+    {name, search_by_products##suffix, pack##suffix, search_row_by_row##suffix, search_listed##suffix,       \
+     compare_all##suffix, length_of##suffix}
 
 static const struct kernels choices[] = {
 #ifdef HAS_CHOICE
@@ -147,7 +147,7 @@ static Py_buffer *take_open(struct arrays *arrays, PyObject *object, const char 
     int fits = *format && strchr(kind == FLOAT32 ? "f" : "lq", *format) && !format[1] && buffer->itemsize == bytes;
     if (!fits || (buffer->ndim != dimensions && buffer->ndim != dimensions + open)) {
         PyErr_Format(PyExc_ValueError, "%s: expected %d dimensions of %s, got %d of format '%s'", name, dimensions,
-                     kind == FLOAT32 ? "float32" : "int64", buffer->ndim, buffer->format);
+                     kind == FLOAT32 ? "float32" : "int64", buffer->ndim, buffer->format ? buffer->format : "B");
         return NULL;
     }
     if ((written || kind == INT64) && (uintptr_t)buffer->buf % (uintptr_t)bytes) {
@@ -219,6 +219,7 @@ struct packed {
     Py_ssize_t columns;
     int metric;
     const struct kernels *code;
+    float centre[];
 };
 
 /* Searches, and says what there is to say. */
@@ -274,7 +275,8 @@ static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *object
     if (objects[2] != Py_None) {
         const struct packed *packed = PyCapsule_GetPointer(objects[2], PACKED);
         if (!packed || !check(search->centre && !search->projects && packed->metric == search->metric &&
-                                  packed->rows.number == search->number && packed->columns == search->columns,
+                                  packed->rows.number == search->number && packed->columns == search->columns &&
+                                  !memcmp(packed->centre, search->centre, (size_t)packed->columns * sizeof(float)),
                               "rows that were packed for this search"))
             goto out;
         if (packed->code == division.code)
@@ -335,13 +337,17 @@ static PyObject *pack(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_
     search.screened = rows->buf;
     search.screened_columns = rows->shape[1];
     size_t room = (size_t)(rows->shape[0] / PADDED + 1) * PADDED * sizeof(float);
-    struct packed *packed = calloc(1, sizeof *packed);
+    size_t bytes = (size_t)centre->len;
+    struct packed *packed = calloc(1, sizeof *packed + bytes);
     if (packed && (packed->rows.panels = allocate(room * (size_t)rows->shape[1])) && (packed->rows.added = allocate(room)) &&
         (result = PyCapsule_New(packed, PACKED, free_packed))) {
         packed->columns = rows->shape[1];
         packed->metric = search.metric;
         packed->code = kernels;
-        kernels->pack(&search, 0, rows->shape[0], &packed->rows);
+        memcpy(packed->centre, centre->buf, bytes);
+        Py_BEGIN_ALLOW_THREADS;
+        packed->code->pack(&search, 0, rows->shape[0], &packed->rows);
+        Py_END_ALLOW_THREADS;
     } else if (packed) {
         free(packed->rows.panels);
         free(packed->rows.added);

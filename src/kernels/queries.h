@@ -3,8 +3,8 @@
  *
  * Values that are compared are distances, or similarities with their sign changed: smaller is nearer. Two kinds of them
  * are kept. Those of float64 are exact, and the nearest k are the answer. Those of float32 come from products and are
- * rounded; they are only noted, and the k-th smallest of them, with all its rounding, bounds what is near. So no more
- * rows are compared in float64 than float32 cannot tell apart. The bounds on rounding are those of Higham, "Accuracy and
+ * rounded; they are mostly only noted, and the k-th smallest of them, with all its rounding, bounds what is near. So hardly
+ * more rows are compared in float64 than float32 cannot tell apart. The bounds on rounding are those of Higham, "Accuracy and
  * Stability of Numerical Algorithms", section 3.1, with twice the unit roundoff.
  */
 
@@ -37,14 +37,14 @@ struct query {
  * A search among `number` rows, numbered from `first` on; `screened` are the rows or, if it `projects`, their
  * projections. By products, `factors` are (count, columns) what rows are multiplied with, and a row whose value is more
  * than `limits` has for the query is not near to it. Each query can note `room` rows. No row so far is longer than
- * `longest`, which INNER_PRODUCT alone asks for; products round by a `relative` and a `tiny` error.
+ * `longest`, by which similarities round; products round by a `relative` and a `tiny` error.
  */
 struct search {
     int metric, projects;
     const loose *rows, *screened, *centre;
     Py_ssize_t number, columns, screened_columns, first, k, count, listed, room;
     struct query *queries;
-    int64_t *keys;
+    int64_t *keys, *noted;
     const int64_t *list;
     float *factors, *limits;
     double longest, relative, tiny;
@@ -54,7 +54,8 @@ struct search {
  * `number` rows from `start` on as products need them: panels of as many rows as two vectors hold, column by column,
  * shifted by the centre or scaled to length 1, and what is `added` to the products. Rows that float32 could let overflow
  * or round too much are zero there, with -inf added, so that they are always looked at; behind the last row come some
- * with inf added. `safe` says that there are none of the former, `longest` is the length of the longest of the latter.
+ * with inf added. `safe` says that there are none of the former. `longest` is no less than the length of any other row
+ * under similarities.
  */
 struct block {
     float *panels, *added;

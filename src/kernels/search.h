@@ -65,7 +65,7 @@ static INLINE float NAME(value_of)(int metric, const loose *query, double length
     return (float)value + 0.0f;
 }
 
-/* Compares a query with a row in float64 and keeps the row if it is among the nearest; says whether it is. */
+/* Compares a query with a row in float64 and keeps the row if it is among the nearest; says what `keep` says. */
 static int NAME(consider)(const struct search *search, struct query *query, Py_ssize_t number)
 {
     const loose *row = search->rows + number * search->columns;
@@ -274,7 +274,8 @@ static INLINE void NAME(screen)(const struct search *search, const struct block 
 static INLINE void NAME(find_minima)(const struct search *search, const struct block *block, const struct groups *groups,
                                      Py_ssize_t q, int height)
 {
-    Py_ssize_t columns = search->screened_columns, panels = groups->panels, size = groups->size, apart = groups->count * LANES;
+    Py_ssize_t columns = search->screened_columns, panels = groups->panels, size = groups->size;
+    Py_ssize_t apart = groups->count * LANES;
     const float *rows = block->panels, *added = block->added, *factors = search->factors + q * columns;
     float *minima = groups->minima;
     for (Py_ssize_t panel = 0, next = 0; panel < panels; minima += LANES) {
@@ -440,17 +441,18 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     groups.keys = places[4];
     groups.near = places[5];
     float *panels = places[6], *added = places[7];
-    int done = memory != NULL;
+    if (!memory)
+        return 0;
     double added_up = columns < SUMMED ? (double)columns : SUMMED + (double)columns / SUMMED;
     search->relative = (added_up + 16) * FLT_EPSILON;
     search->tiny = (double)columns * FLT_MIN;
-    if (done)
-        NAME(begin_queries)(search);
+    NAME(begin_queries)(search);
     Py_ssize_t start = !search->projects ? 0 : search->k < number ? search->k : number; /* these have been compared */
-    for (Py_ssize_t from = start; done && from < number; from += step) {
+    for (Py_ssize_t from = start; from < number; from += step) {
         Py_ssize_t here = number - from < step ? number - from : step, screened = 0;
         if (packed)
-            block = (struct block){packed->panels + from * columns, packed->added + from, from, here, packed->longest, packed->safe};
+            block = (struct block){.panels = packed->panels + from * columns, .added = packed->added + from, .start = from,
+                                   .number = here, .longest = packed->longest, .safe = packed->safe};
         else {
             block.panels = panels;
             block.added = added;
@@ -465,13 +467,13 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
             screened = NAME(screen_first)(search, &block, &groups);
         NAME(screen_block)(search, &block, screened);
     }
-    for (Py_ssize_t q = 0; done && q < search->count; q++) {
+    for (Py_ssize_t q = 0; q < search->count; q++) {
         if (search->queries[q].waiting > search->k)
             shrink(search, q, 0);
         NAME(compare_noted)(search, search->queries + q);
     }
     free(memory);
-    return done;
+    return 1;
 }
 
 /* Searches row by row, by differences for distances: precise wherever rows lie, and faster for a few queries. */
@@ -536,8 +538,8 @@ static void NAME(search_row_by_row)(const struct search *search)
                         off = relative;
                     }
                     /* Where float32 overflows or loses too much, the row is looked at. */
-                    if (both < 1e36 && (search->metric == INNER_PRODUCT || (squares > 1e-30 && both > 1e-30)) &&
-                        query->length < 1e18 && (float)(-product - off) > limit)
+                    int safe = search->metric == INNER_PRODUCT || (squares > 1e-30 * (double)columns && both > 1e-30);
+                    if (safe && both < 1e36 && query->length < 1e18 && (float)(-product - off) > limit)
                         continue;
                 }
                 changed = NAME(consider)(search, query, number);

@@ -257,6 +257,7 @@ def test_what_is_not_contiguous_or_not_to_be_written_is_refused():
     ("metric", "centre", "rows"),
     [
         (1, np.zeros(3, F), ROWS),
+        (0, np.ones(3, F), ROWS),
         (0, None, ROWS),
         (0, np.zeros(3, F), ROWS[:4]),
         (0, np.zeros(2, F), ROWS[:, :2].copy()),
@@ -276,8 +277,10 @@ def test_rows_packed_for_another_instruction_set_do_no_harm(brute_force):
     centre = rows.mean(axis=0)
     packed = kernels.pack(0, centre, rows)
     kernels.use(SETS[-1])
-    found = search(Metric.L2, centre, queries, rows, 10, packed=packed)
-    kernels.use(SETS[0])
+    try:
+        found = search(Metric.L2, centre, queries, rows, 10, packed=packed)
+    finally:
+        kernels.use(SETS[0])
     assert_found(found, brute_force(Metric.L2, rows, queries, 10))
 
 
@@ -301,6 +304,24 @@ def test_what_is_filled_is_aligned():
     odd = np.zeros(33, np.uint8)[1:].view(F).reshape(2, 4)
     with pytest.raises(ValueError, match="values: expected an aligned array"):
         kernels.search(0, None, None, QUERIES, ROWS, odd, NUMBERS, 1)
+
+
+def test_rows_of_many_tiny_numbers_are_compared_in_float64(instructions, brute_force):
+    """A row's length is dominated by 16 numbers, and each square of the others rounds up where it is added to theirs,
+    while each product with the query's rounds down."""
+    assert instructions in SETS
+    d, large = 8192, F(np.sqrt(1.0005e-30 / 16))
+    tiny = np.sqrt(1.02 * 2.0 ** (np.floor(np.log2(float(large) ** 2)) - 24))
+    row, query = np.full(d, tiny, F), np.full(d, 0.98 * 2.0 ** (np.floor(np.log2(float(large))) - 24) / tiny, F)
+    row[:16], query[:16] = large, 1
+    wide = query.astype(np.float64)
+    apart = np.zeros(d)
+    apart[:2] = np.linalg.norm(wide) * np.tan(np.arccos(1 - 1e-5)) / np.sqrt([2, 2]) * [1, -1]
+    rows, queries = np.stack([(wide + apart).astype(F), row]), query[np.newaxis]
+    expected = brute_force(Metric.COSINE, rows, queries, 1)
+    assert expected[0].tolist() == [[1]]
+    for centre in (None, np.zeros(d, F)):
+        assert_found(search(Metric.COSINE, centre, queries, rows, 1), expected)
 
 
 @pytest.mark.parametrize("d", [128, 129, 256, 1030, 5000])
