@@ -200,7 +200,7 @@ static void NAME(compare_noted)(const struct search *search, struct query *query
         NAME(consider)(search, query, row_of_key(query->noted[query->waiting - 1]));
 }
 
-/* Notes the rows of a panel, or of two, that a query may be near to; `bits` are theirs. */
+/* Notes, or compares, the rows of a panel or of two that a query may be near to; `bits` are theirs. */
 static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, Py_ssize_t start, const float *values,
                                     uint64_t bits)
 {
@@ -209,7 +209,7 @@ static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, P
         return;
     for (; bits; bits &= bits - 1) {
         int lane = __builtin_ctzll(bits);
-        if (!search->projects && values[lane] != -INFINITY)
+        if (search->k > 1 && !search->projects && values[lane] != -INFINITY)
             query->noted[query->waiting++] = key_of(values[lane], start + lane);
         else if (NAME(consider)(search, query, start + lane))
             search->limits[q] = limit_of_products(search, query);
@@ -230,29 +230,32 @@ static INLINE void NAME(screen_tile)(const struct search *search, const struct b
 {
     Py_ssize_t columns = search->screened_columns, start = block->start + panel * WIDTH;
     vec values[TILE][2];
-    uint64_t found[TILE], any = 0;
+    unsigned any = 0;
     NAME(multiply)(block->panels + panel * WIDTH * columns, block->added + panel * WIDTH, columns,
                    search->factors + q * columns, height, along, values);
 #pragma GCC unroll 12
-    for (int i = 0; i < height; i++) {
-        vec limit = splat(search->limits[along ? q : q + i]);
-        found[i] = not_greater(values[i][0], limit) | (uint64_t)not_greater(values[i][1], limit) << LANES;
-        any |= along ? found[i] << i * WIDTH : found[i];
-    }
+    for (int i = 0; i < height; i++)
+        any |= not_greater(minimum(values[i][0], values[i][1]), splat(search->limits[along ? q : q + i]));
     if (!any)
         return;
     float some[2 * WIDTH];
+    uint64_t bits = 0;
 #pragma GCC unroll 12
-    for (int i = 0; i < height; i++)
-        if (along || found[i]) {
-            float *place = along ? some + i * WIDTH : some;
-            store(place, values[i][0]);
-            store(place + LANES, values[i][1]);
-            if (!along)
-                NAME(note)(search, q + i, start, some, found[i]);
-        }
+    for (int i = 0; i < height; i++) {
+        vec limit = splat(search->limits[along ? q : q + i]);
+        uint64_t found = not_greater(values[i][0], limit) | (uint64_t)not_greater(values[i][1], limit) << LANES;
+        if (!along && !found)
+            continue;
+        float *place = along ? some + i * WIDTH : some;
+        store(place, values[i][0]);
+        store(place + LANES, values[i][1]);
+        if (along)
+            bits |= found << i * WIDTH;
+        else
+            NAME(note)(search, q + i, start, some, found);
+    }
     if (along)
-        NAME(note)(search, q, start, some, any);
+        NAME(note)(search, q, start, some, bits);
 }
 
 /* Screens the rows of some panels for `height` queries. */
