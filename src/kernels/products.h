@@ -1,0 +1,290 @@
+/*
+ * Search by products, for one instruction set: panels of rows are multiplied with tiles of queries, which stay in
+ * registers until they are compared.
+ */
+
+/* Compares with a query what it has noted. */
+static void NAME(compare_noted)(const struct search *search, struct query *query)
+{
+    for (; query->waiting; query->waiting--)
+        NAME(consider)(search, query, row_of_key(query->noted[query->waiting - 1]));
+}
+
+/* Notes, or compares, the rows of a panel or of two that a query may be near to; `bits` are theirs. */
+static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, Py_ssize_t start, const float *values,
+                                    uint64_t bits)
+{
+    struct query *query = search->queries + q;
+    if (query->settled)
+        return;
+    for (; bits; bits &= bits - 1) {
+        int lane = __builtin_ctzll(bits);
+        if (search->k > 1 && !search->projects && values[lane] != -INFINITY)
+            query->noted[query->waiting++] = key_of(values[lane], start + lane);
+        else if (NAME(consider)(search, query, start + lane))
+            search->limits[q] = limit_of_products(search, query);
+    }
+    if (query->waiting + 2 * WIDTH <= search->room)
+        return;
+    Py_ssize_t spare = search->room - search->k;
+    shrink(search, q, spare / 4);
+    if (query->waiting > search->k + spare / 2) { /* many are equally near */
+        NAME(compare_noted)(search, query);
+        search->limits[q] = limit_of_products(search, query);
+    }
+}
+
+/* Screens a panel for `height` queries or, if it goes `along` the rows, one panel or two for one query. */
+static INLINE void NAME(screen_tile)(const struct search *search, const struct block *block, Py_ssize_t panel,
+                                     Py_ssize_t q, int height, int along)
+{
+    Py_ssize_t columns = search->screened_columns, start = block->start + panel * WIDTH;
+    vec values[TILE][2];
+    unsigned any = 0;
+    NAME(multiply)(block->panels + panel * WIDTH * columns, block->added + panel * WIDTH, columns,
+                   search->factors + q * columns, height, along, values);
+#pragma GCC unroll 12
+    for (int i = 0; i < height; i++)
+        any |= not_greater(minimum(values[i][0], values[i][1]), splat(search->limits[along ? q : q + i]));
+    if (!any)
+        return;
+    float some[2 * WIDTH];
+    uint64_t bits = 0;
+#pragma GCC unroll 12
+    for (int i = 0; i < height; i++) {
+        vec limit = splat(search->limits[along ? q : q + i]);
+        uint64_t found = not_greater(values[i][0], limit) | (uint64_t)not_greater(values[i][1], limit) << LANES;
+        if (!along && !found)
+            continue;
+        float *place = along ? some + i * WIDTH : some;
+        store(place, values[i][0]);
+        store(place + LANES, values[i][1]);
+        if (along)
+            bits |= found << i * WIDTH;
+        else
+            NAME(note)(search, q + i, start, some, found);
+    }
+    if (along)
+        NAME(note)(search, q, start, some, bits);
+}
+
+/* Screens the rows of some panels for `height` queries. */
+static INLINE void NAME(screen)(const struct search *search, const struct block *block, Py_ssize_t from, Py_ssize_t to,
+                                Py_ssize_t q, int height)
+{
+    if (height > 1)
+        for (Py_ssize_t panel = from; panel < to; panel++)
+            NAME(screen_tile)(search, block, panel, q, height, 0);
+    else {
+        for (; from + 2 <= to; from += 2)
+            NAME(screen_tile)(search, block, from, q, 2, 1);
+        if (from < to)
+            NAME(screen_tile)(search, block, from, q, 1, 1);
+    }
+}
+
+/* Writes the smallest value in each lane of each group of panels, for each of `height` queries. */
+static INLINE void NAME(find_minima)(const struct search *search, const struct block *block, const struct groups *groups,
+                                     Py_ssize_t q, int height)
+{
+    Py_ssize_t columns = search->screened_columns, panels = groups->panels, size = groups->size;
+    Py_ssize_t apart = groups->count * LANES;
+    const float *rows = block->panels, *added = block->added, *factors = search->factors + q * columns;
+    float *minima = groups->minima;
+    for (Py_ssize_t panel = 0, next = 0; panel < panels; minima += LANES) {
+        next = next + size < panels ? next + size : panels;
+        for (int begun = 0; panel < next; panel++, begun = 1) {
+            vec values[TILE][2];
+            NAME(multiply)(rows + panel * WIDTH * columns, added + panel * WIDTH, columns, factors, height, 0, values);
+#pragma GCC unroll 12
+            for (int i = 0; i < height; i++) {
+                vec least = minimum(values[i][0], values[i][1]);
+                if (begun)
+                    least = minimum(least, load(minima + i * apart));
+                store(minima + i * apart, least);
+            }
+        }
+    }
+}
+
+/* Bounds what is near to a query from the minima of its groups. */
+static INLINE void NAME(bound_by_minima)(const struct search *search, const struct groups *groups, Py_ssize_t q,
+                                         const float *minima)
+{
+    Py_ssize_t k = search->k, vectors = (4 * k + LANES - 1) / LANES;
+    vectors = k == 1 ? 1 : vectors < groups->count ? vectors : groups->count;
+    for (Py_ssize_t v = 0; v < vectors; v++) {
+        vec least = load(minima + v * LANES);
+        for (Py_ssize_t group = v + vectors; group < groups->count; group += vectors)
+            least = minimum(least, load(minima + group * LANES));
+        if (k == 1)
+            take_bound(search, q, lowest(least));
+        else
+            store(groups->cells + v * LANES, least);
+    }
+    if (k > 1)
+        take_bound(search, q, kth_smallest(groups->cells, vectors * LANES, k, groups->keys));
+}
+
+/* Screens, for each of some queries, the groups that hold what may be near to it. */
+static void NAME(screen_groups)(const struct search *search, const struct block *block, const struct groups *groups,
+                                Py_ssize_t q, Py_ssize_t height)
+{
+    Py_ssize_t near = 0;
+    for (Py_ssize_t i = 0; i < height; i++) {
+        vec limit = splat(search->limits[q + i]);
+        for (Py_ssize_t group = 0; group < groups->count; group++) {
+            groups->near[near] = (struct pair){q + i, group * groups->size};
+            near += not_greater(load(groups->minima + (i * groups->count + group) * LANES), limit) != 0;
+        }
+    }
+    for (Py_ssize_t i = 0; i < near; i++) {
+        struct pair pair = groups->near[i];
+        Py_ssize_t to = pair.panel + groups->size;
+        NAME(screen)(search, block, pair.panel, to < groups->panels ? to : groups->panels, pair.query, 1);
+    }
+}
+
+/* How many of the queries that are left are multiplied at once. */
+static INLINE int NAME(height_of)(Py_ssize_t left)
+{
+    return left >= TILE ? TILE : left >= TILE / 3 ? TILE / 3 : 1;
+}
+
+/* Screens the first rows of all, about which nothing is known: gives the panels that it has screened. */
+static Py_ssize_t NAME(screen_first)(const struct search *search, const struct block *block, struct groups *groups)
+{
+    Py_ssize_t panels = (block->number + WIDTH - 1) / WIDTH;
+    groups->panels = panels < groups->panels ? panels : groups->panels;
+    groups->count = (groups->panels + groups->size - 1) / groups->size;
+    if (search->projects || !block->safe || groups->count * LANES < 2 * search->k)
+        return 0;
+    for (Py_ssize_t q = 0, height; q < search->count; q += height) {
+        height = NAME(height_of)(search->count - q);
+        if (height == TILE)
+            NAME(find_minima)(search, block, groups, q, TILE);
+        else if (height == 1)
+            NAME(find_minima)(search, block, groups, q, 1);
+        else
+            NAME(find_minima)(search, block, groups, q, TILE / 3);
+        for (Py_ssize_t i = 0; i < height; i++)
+            if (!search->queries[q + i].settled)
+                NAME(bound_by_minima)(search, groups, q + i, groups->minima + i * groups->count * LANES);
+        NAME(screen_groups)(search, block, groups, q, height);
+    }
+    return groups->panels;
+}
+
+/* Screens a block from some panel on. */
+static void NAME(screen_block)(const struct search *search, const struct block *block, Py_ssize_t from)
+{
+    Py_ssize_t to = (block->number + WIDTH - 1) / WIDTH;
+    for (Py_ssize_t q = 0, height; from < to && q < search->count; q += height) {
+        height = NAME(height_of)(search->count - q);
+        if (height == TILE)
+            NAME(screen)(search, block, from, to, q, TILE);
+        else if (height == 1)
+            NAME(screen)(search, block, from, to, q, 1);
+        else
+            NAME(screen)(search, block, from, to, q, TILE / 3);
+    }
+}
+
+/* Writes what products multiply with each query, and settles the queries that are none for them. */
+static void NAME(begin_queries)(const struct search *search)
+{
+    Py_ssize_t columns = search->screened_columns, first = search->number < search->k ? search->number : search->k;
+    for (Py_ssize_t q = 0; q < search->count; q++) {
+        struct query *query = search->queries + q;
+        float *factors = search->factors + q * columns;
+        int alike = search->metric != L2 && !query->length; /* all rows are */
+        query->settled = alike || !(query->asked < 1e18);   /* or products may overflow */
+        for (Py_ssize_t j = 0; j < columns; j++)
+            if (query->settled)
+                factors[j] = 0;
+            else if (search->metric == L2)
+                factors[j] = -2 * (query->screened[j] - search->centre[j]);
+            else
+                factors[j] = search->metric == COSINE ? (float)(-query->screened[j] / query->length) : -query->screened[j];
+        if (query->settled || search->projects)
+            for (Py_ssize_t row = 0; row < (query->settled && !alike ? search->number : first); row++)
+                NAME(consider)(search, query, row);
+        search->limits[q] = limit_of_products(search, query);
+    }
+}
+
+/* Rows that are screened first by groups, of panels of the first block; `minima`, `cells` and `keys` are for their use. */
+static struct groups NAME(groups_of)(const struct search *search, Py_ssize_t panels)
+{
+    struct groups groups = {.panels = (FIRST_ROWS + 16 * search->k) / WIDTH};
+    groups.panels = groups.panels < panels ? groups.panels : panels;
+    groups.size = groups.panels * LANES / (4 * search->k);
+    groups.size = groups.size < 1 ? 1 : groups.size > LARGEST_GROUP ? LARGEST_GROUP : groups.size;
+    groups.count = (groups.panels + groups.size - 1) / groups.size;
+    return groups;
+}
+
+/*
+ * Searches by products of matrices: tiles of rows and queries stay in registers, blocks of rows in the caches. What is
+ * `packed` are all rows.
+ */
+static int NAME(search_by_products)(struct search *search, const struct block *packed)
+{
+    Py_ssize_t columns = search->screened_columns, number = search->number;
+    Py_ssize_t step = BLOCK_NUMBERS / columns / WIDTH * WIDTH, all = (number + WIDTH - 1) / WIDTH * WIDTH;
+    step = step < WIDTH ? WIDTH : step < all ? step : all;
+    struct groups groups = NAME(groups_of)(search, step / WIDTH);
+    struct block block = {0};
+    size_t cells = (size_t)(groups.count * LANES), copied = packed ? 0 : (size_t)step;
+    const size_t bytes[] = {
+        (size_t)(search->count * columns) * sizeof(float),
+        (size_t)search->count * sizeof(float),
+        TILE * cells * sizeof(float),
+        cells * sizeof(float),
+        cells * sizeof(int64_t),
+        (TILE * (size_t)groups.count + 1) * sizeof(struct pair),
+        copied * (size_t)columns * sizeof(float),
+        copied * sizeof(float),
+    };
+    void *places[8], *memory = allocate_all(bytes, 8, places);
+    search->factors = places[0];
+    search->limits = places[1];
+    groups.minima = places[2];
+    groups.cells = places[3];
+    groups.keys = places[4];
+    groups.near = places[5];
+    float *panels = places[6], *added = places[7];
+    if (!memory)
+        return 0;
+    double added_up = columns < SUMMED ? (double)columns : SUMMED + (double)columns / SUMMED;
+    search->relative = (added_up + 16) * FLT_EPSILON;
+    search->tiny = (double)columns * FLT_MIN;
+    NAME(begin_queries)(search);
+    Py_ssize_t start = !search->projects ? 0 : search->k < number ? search->k : number; /* these have been compared */
+    for (Py_ssize_t from = start; from < number; from += step) {
+        Py_ssize_t here = number - from < step ? number - from : step, screened = 0;
+        if (packed)
+            block = (struct block){.panels = packed->panels + from * columns, .added = packed->added + from, .start = from,
+                                   .number = here, .longest = packed->longest, .safe = packed->safe};
+        else {
+            block.panels = panels;
+            block.added = added;
+            NAME(pack)(search, from, here, &block);
+        }
+        if (block.longest > search->longest) {
+            search->longest = block.longest;
+            for (Py_ssize_t q = 0; q < search->count; q++)
+                search->limits[q] = limit_of_products(search, search->queries + q);
+        }
+        if (from == 0)
+            screened = NAME(screen_first)(search, &block, &groups);
+        NAME(screen_block)(search, &block, screened);
+    }
+    for (Py_ssize_t q = 0; q < search->count; q++) {
+        if (search->queries[q].waiting > search->k)
+            shrink(search, q, 0);
+        NAME(compare_noted)(search, search->queries + q);
+    }
+    free(memory);
+    return 1;
+}
