@@ -8,7 +8,8 @@
 #define MULTIPLIED 40
 #define COMPARED 1.5
 #define KEPT 10
-#define WORTH_A_PART 5000 /* nanoseconds */
+#define WORTH_A_PART 5000 /* nanoseconds, where threads are awake */
+#define WORTH_WAKING 75000 /* and where they sleep */
 #define PARTS 4           /* for each thread */
 #define PASS 256          /* queries in a part, of very many */
 #define HELD (1 << 23)    /* neighbours that all parts hold together */
@@ -185,7 +186,8 @@ static void cut(struct division *division, int threads)
                                                 : numbers / MULTIPLIED;
     /* Of rows in any order, so many are among the k nearest of those before them. */
     double kept = KEPT * k * (1 + (rows > k ? log(rows / k) : 0));
-    double most = fmin(count * (each + kept) / WORTH_A_PART, PARTS * (double)threads);
+    double worth = patience ? WORTH_A_PART : WORTH_WAKING;
+    double most = fmin(count * (each + kept) / worth, PARTS * (double)threads);
     division->across = division->down = 1;
     if (threads < 2 || most < 2)
         return;

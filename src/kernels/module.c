@@ -433,6 +433,7 @@ static int start(PyObject *Py_UNUSED(module))
 #endif
     while (!is_supported(kernels->name))
         kernels++;
+    read_policy();
     return pthread_atfork(NULL, NULL, forget_threads) ? PyErr_NoMemory(), -1 : 0;
 }
 

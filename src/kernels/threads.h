@@ -4,12 +4,14 @@
  * They begin when they are first asked for, know nothing of Python, and leave signals to others. A search is cut into
  * more parts than there are threads; whoever is free takes the next, so that one that is slow to wake up holds up
  * nobody. To wake a thread that sleeps takes some 50 us: after its last part it waits busily for a while, unless the
- * search before came much later than that.
+ * search before came much later than that. As with OpenMP's threads, there is no such waiting where OMP_WAIT_POLICY is
+ * PASSIVE, and only longer searches are cut then.
  */
 
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <strings.h>
 #include <time.h>
 
 #define BUSILY 50000 /* nanoseconds that a thread waits busily */
@@ -33,6 +35,15 @@ static struct {
     atomic_long posted; /* works so far */
     int threads, asleep;
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .fewer = PTHREAD_COND_INITIALIZER};
+
+static int64_t patience = BUSILY; /* nanoseconds that threads of this process wait busily */
+
+static void read_policy(void)
+{
+    const char *policy = getenv("OMP_WAIT_POLICY");
+    if (policy && !strcasecmp(policy, "passive"))
+        patience = 0;
+}
 
 static int64_t now(void)
 {
@@ -61,9 +72,9 @@ static int wait_for_work(int busily)
 {
     long seen = pool.posted;
     int64_t start = now();
-    if (busily) {
+    if (busily && patience) {
         pthread_mutex_unlock(&pool.lock);
-        while (pool.posted == seen && now() - start < BUSILY)
+        while (pool.posted == seen && now() - start < patience)
             pause_a_moment();
         pthread_mutex_lock(&pool.lock);
     }
@@ -132,7 +143,7 @@ static void run(void (*do_part)(void *, Py_ssize_t), void *with, Py_ssize_t part
     for (int i = 0; i < sleepers && i < work.most; i++)
         pthread_cond_signal(&pool.more);
     take_parts(&work);
-    for (int64_t start = now(); work.helpers && now() - start < BUSILY;)
+    for (int64_t start = now(); patience && work.helpers && now() - start < patience;)
         pause_a_moment();
     pthread_mutex_lock(&pool.lock);
     struct work **place = &pool.open;
