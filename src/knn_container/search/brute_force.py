@@ -50,9 +50,6 @@ class Scan(_BruteForce):
 
     name = SCAN
 
-    def __init__(self, rows: Float32Array, metric: Metric) -> None:
-        super().__init__(rows, metric)
-
 
 class Products(_BruteForce):
     """By products of matrices, tiles of which stay in a core's registers while they are compared.

@@ -16,8 +16,8 @@ _SAMPLE = 1 << 12  # rows that show how columns spread
 _STRONG, _BITS = 3, 4  # columns by which queries are ordered, and the binary digits of each
 _MANY = 32  # queries that are worth ordering
 _LEAF = 16  # points
-_TRIAL = 64  # queries by which a tree's speed is expected, and points of the smaller tree at least
-_TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 19  # of the larger one, and numbers
+_TRIAL = 64  # queries by which a tree's speed is expected, and rows at least
+_TRIAL_ROWS, _TRIAL_NUMBERS = 1 << 13, 1 << 19  # of the larger of two small trees, at most
 # Seconds that a query takes, with each leaf that it looks into, and with each column of that: as seen on trees of
 # 200,000 rows, from 4 to 54 columns.
 _QUERY, _LEAVES, _COLUMNS = 5e-6, 3e-7, 1.5e-8
