@@ -121,8 +121,12 @@ class Model:
         """Searches for one row, so that no request pays for what is set up on first use."""
         self.predict(np.zeros((1, self.options.dimension), np.float32))
 
+    def compare(self) -> None:
+        """Chooses what makes the same answers fastest at once: see `Search.compare`."""
+        self._search.compare()
+
     def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
-        """Chooses and builds what makes the same answers fastest: see `Search.speed_up`."""
+        """Builds what makes the same answers faster still: see `Search.speed_up`."""
         self._search.speed_up(room, queries, share)
 
     @property

@@ -16,6 +16,7 @@ from knn_container import hyperparameters
 from knn_container.metric import Metric
 from knn_container.model import ModelOptions
 from knn_container.search import Timing
+from knn_container.search.exact import ExactSearch
 from knn_container.training import picture, report, run
 from knn_container.training.building import Built
 from knn_container.training.evaluation import Evaluation
@@ -251,6 +252,16 @@ def test_a_job_whose_report_cannot_be_written_succeeds(train, caplog, monkeypatc
     folder = train()
     assert (folder.parents[1] / "model" / "manifest.json").is_file()
     assert any("full" in it.message for it in caplog.records if it.levelno == logging.WARNING)
+
+
+def test_a_search_that_cannot_be_made_faster_scores_as_it_is(train, caplog, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no room for a tree")
+
+    monkeypatch.setattr(ExactSearch, "speed_up", fail)
+    assert json.loads((train() / "evaluation.json").read_text())["rows"] > 0
+    failed = next(it for it in caplog.records if it.levelno == logging.ERROR)
+    assert (failed.exc_info[0], "no faster" in failed.message) == (MemoryError, True)
 
 
 def test_what_cannot_be_written_of_the_index_costs_a_line_in_the_log(tmp_path, caplog):

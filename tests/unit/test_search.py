@@ -182,6 +182,17 @@ def test_a_trial_times_every_batch_and_says_what_it_chose(metric, caplog):
     assert caplog.messages[-1].endswith("settled.")
 
 
+def test_what_can_search_at_once_is_compared_before_anything_is_built():
+    search = search_in(_few_directions(np.random.default_rng(0), 60_000), Metric.L2)
+    search.compare()
+    compared = search.timings
+    assert {timing.engine for timing in compared} == {"products", "scan"}
+    search.speed_up(10**9)
+    assert KD_TREE in _engines_in_use(search)
+    seconds = {(timing.engine, timing.queries): timing.seconds for timing in search.timings}
+    assert all(seconds[timing.engine, timing.queries] == timing.seconds for timing in compared)
+
+
 def test_a_tree_for_few_queries_is_not_built():
     search = search_in(_few_directions(np.random.default_rng(0), 60_000), Metric.L2)
     search.speed_up(10**9, queries=10)

@@ -62,6 +62,9 @@ class CandidateSearch:
         """As `Search.timings`: no engines of exact search are compared."""
         return ()
 
+    def compare(self) -> None:
+        """As `Search.compare`: there is nothing to choose from."""
+
     def speed_up(
         self,
         room: int,  # noqa: ARG002 (it takes a GPU's memory, not the machine's)

@@ -37,19 +37,26 @@ class ExactSearch:
         self._plan = self._first_plan(engine)
         self._may_change = engine == AUTO
         self._timings: tuple[Timing, ...] = ()
+        self._trial: Trial | None = None
 
     def __call__(self, queries: Float32Array, k: int, nprobe: int | None = None) -> Neighbours:  # noqa: ARG002
         """Finds the k nearest rows of each of (n, d) finite queries."""
         few, many = next(engines for start, *engines in self._plan if len(queries) >= start)
         return (few if k <= FEW else many).search(np.ascontiguousarray(queries), k)
 
+    def compare(self) -> None:
+        """As `Search.compare`: brute force in two ways."""
+        if self._may_change and len(self._rows):
+            self._trial = Trial(self._rows, self._metric, self._on_card, self._certified)
+            self._plan, self._timings = self._trial.compare((self._products, self._scan))
+
     def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
-        """As `Search.speed_up`, by a trial of the engines."""
-        if not self._may_change or not len(self._rows):
-            return
-        trial = Trial(self._rows, self._metric, self._on_card, self._certified)
-        for plan, timings in trial.run((self._products, self._scan), room, queries, share):
-            self._plan, self._timings = plan, timings  # searches under way go on with the plan that they began with
+        """As `Search.speed_up`: all other engines."""
+        if not self._trial:
+            self.compare()
+        if self._trial:
+            for plan, timings in self._trial.build(room, queries, share):
+                self._plan, self._timings = plan, timings  # searches under way go on with the plan they began with
 
     def _on_card(self) -> Engine | None:
         on_card = flat_on_card(self._index, self._rows, self._metric, self._without_card)

@@ -64,8 +64,11 @@ class Search(Protocol):
             nprobe: inverted lists to look into, in place of the model's; nothing to an index without them.
         """
 
+    def compare(self) -> None:
+        """Chooses the fastest of what finds the same answers at once, by a short trial, for which others are idle."""
+
     def speed_up(self, room: int, queries: int | None = None, share: Share = own_memory) -> None:
-        """Chooses what makes the same answers fastest, and builds it, while searches go on.
+        """Builds what makes the same answers faster still, while searches go on; compares first, unless that is done.
 
         Args:
             room: bytes of memory that it may take.

@@ -58,19 +58,14 @@ class Trial:
         self._seconds: dict[int, dict[Engine, float]] = {batch: {} for batch in _BATCHES}
         self._usual: Sequence[Engine] = ()
 
-    def run(
-        self, usual: Sequence[Engine], room: int, queries: int | None, share: Share
-    ) -> Iterator[tuple[Plan, tuple[Timing, ...]]]:
-        """Times the usual engines, then builds others where these may pay, and times them.
+    def compare(self, usual: Sequence[Engine]) -> tuple[Plan, tuple[Timing, ...]]:
+        """Times engines that need no building.
 
         Args:
-            usual: need no building; the first is used for batches that take too long to be timed.
-            room: as `Search.speed_up` takes it, like what follows.
-            queries: that will be asked.
-            share: gives memory.
+            usual: the first is used for batches that take too long to be timed.
 
-        Yields:
-            The best plan so far, and all timings.
+        Returns:
+            The best plan, and all timings.
         """
         started = time.perf_counter()
         self._usual = usual
@@ -78,7 +73,21 @@ class Trial:
             for engine in usual:
                 if self._is_affordable(engine, batch, time.perf_counter() - started):
                     self._time(engine, batch)
-        yield self._result()
+        return self._result()
+
+    def build(self, room: int, queries: int | None, share: Share) -> Iterator[tuple[Plan, tuple[Timing, ...]]]:
+        """Builds other engines where these may pay, and times them; to be called after `compare`.
+
+        Beside other work an engine looks slower than it is: it is then taken too rarely, not too often.
+
+        Args:
+            room: as `Search.speed_up` takes it, like what follows.
+            queries: that will be asked.
+            share: gives memory.
+
+        Yields:
+            The best plan so far, and all timings.
+        """
         if self._may_pay(queries):
             for build in (self._on_card, partial(self._tree, room, share), partial(self._projections, room)):
                 if built := self._build(build):
@@ -116,9 +125,11 @@ class Trial:
         smaller = self._seconds[batch // 16]
         if engine not in smaller:
             return False
-        if engine.name == SCAN and smaller[engine] > _HOPELESS * self._best(batch // 16):
-            return False  # its time grows as queries do
-        return spent + (8 if engine.name == SCAN else 3) * smaller[engine] < _SECONDS
+        # The scan's time grows as queries do, once there are some; the other's, which is known then, does so later.
+        growth = (16 if batch > 16 else 8) if engine.name == SCAN else 3
+        if engine.name == SCAN and growth * smaller[engine] > _HOPELESS * self._best(batch):
+            return False
+        return spent + growth * smaller[engine] < _SECONDS
 
     def _time(self, engine: Engine, batch: int) -> None:
         """Notes how long a batch takes at best, of at most three times."""

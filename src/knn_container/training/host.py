@@ -1,6 +1,7 @@
 """What one host does for a training job, alone or beside others."""
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,14 +36,13 @@ class Host:
         task: the job, as this host sees it.
         stop: tells when to end the reading early.
         telemetry: writes this host's lines.
-        model: set before test rows are scored.
     """
 
     def __init__(self, task: Job, stop: Stopper, telemetry: Telemetry) -> None:
         self.task = task
         self.stop = stop
         self.telemetry = telemetry
-        self.model: Model | None = None
+        self._prepared: tuple[Model, threading.Thread] | None = None
         given = task.hyperparameters
         self._sampler = BottomK(given.sample_size, given.seed)
         self._received: TemporaryDirectory[str] | None = None
@@ -137,8 +137,12 @@ class Host:
         if not self._received:
             raise RuntimeError("no model has been received")
         with self._received as folder:  # the model stays readable when its files are gone
-            self.model, _ = artifact.load(Path(folder))
-        return self.model
+            model, _ = artifact.load(Path(folder))
+        return model
+
+    def prepare(self, model: Model, pieces: Sequence[Piece]) -> None:
+        """Takes the model by which pieces of the test channel will be scored, and makes it fast in the background."""
+        self._prepared = _prepare(model, pieces)
 
     def score(self, pieces: Sequence[Piece], seed: int) -> tuple[Evaluation, float, tuple[Timing, ...]]:
         """Predicts the rows of pieces of the test channel.
@@ -153,9 +157,8 @@ class Host:
         Raises:
             UserError: names the file and the row that cannot be read.
         """
-        model = self.model or self._load()
-        expected = most_rows(sum(piece.size for piece in pieces), model.options.dimension)
-        model.speed_up(memory.room(), queries=expected)
+        model, speeding_up = self._prepared or _prepare(self._load(), pieces)
+        speeding_up.join()
         given, channel = self.task.hyperparameters, self.task.channels["test"]
         evaluation = Evaluation(model.options.predictor_type, seed)
         started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
@@ -171,3 +174,19 @@ class Host:
         self.telemetry.records("test_data_iter", evaluation.score.rows, batches)
         log.info("Scored %d test rows in %.1f second(s)", evaluation.score.rows, time.perf_counter() - started)
         return evaluation, predicting, model.timings
+
+
+def _prepare(model: Model, pieces: Sequence[Piece]) -> tuple[Model, threading.Thread]:
+    model.compare()
+    expected = most_rows(sum(piece.size for piece in pieces), model.options.dimension)
+    room = memory.room()
+
+    def speed_up() -> None:
+        try:
+            model.speed_up(room, expected)
+        except Exception:  # the model is good without
+            log.exception("The search of the test rows is no faster than it was.")
+
+    thread = threading.Thread(target=speed_up, name="speeding up", daemon=True)
+    thread.start()
+    return model, thread

@@ -39,13 +39,18 @@ def draw(facts: dict[str, Any], sample: Float64Array | None) -> bytes:
         sample: of a regressor, (2, n) labels and predictions.
     """
     figure_class = load()
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
+
     panels = _panels(facts, sample)
     figure = figure_class(figsize=(5.6 * len(panels), 5.2), dpi=_DPI)
-    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.12)
+    layout = ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.12)
+    figure.set_layout_engine(layout)
     figure.suptitle(_title(facts), fontsize=11)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.spines[["top", "right"]].set_visible(False)
         panel(axes)
+    layout.execute(figure)
+    figure.set_layout_engine("none")  # or saving would draw twice: once to lay out
     png = BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

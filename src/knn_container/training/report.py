@@ -30,7 +30,6 @@ import json
 import logging
 import math
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -160,20 +159,10 @@ def is_there(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (JSON, PICTURE, INDEX))
 
 
-def prepare() -> threading.Thread:
-    """Begins to load what draws, in the background: saving leaves a CPU for it.
-
-    Returns:
-        The thread, which is to have ended before engines are timed.
-    """
-
-    def load() -> None:
-        with suppress(Exception), _matplotlib_folder(None):  # what cannot be loaded now is loaded when it is needed
-            picture.load()
-
-    thread = threading.Thread(target=load, name="matplotlib", daemon=True)
-    thread.start()
-    return thread
+def prepare() -> None:
+    """Loads what draws, for which there is time while something is built in the background."""
+    with suppress(Exception), _matplotlib_folder(None):  # what cannot be loaded now is loaded when it is needed
+        picture.load()
 
 
 def remove(folder: Path) -> None:

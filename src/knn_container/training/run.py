@@ -108,11 +108,12 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
         hyperparameters=task.given,
         recall=built.recall,
     )
-    labels, ids = sample.labels, sample.ids
+    model = Model(built.index, sample.labels, sample.ids, built.options, built.zero_rows)
     del sample  # the index has the rows now
-    host.model = model = Model(built.index, labels, ids, built.options, built.zero_rows)
-    drawing = report.prepare() if "test" in pieces else None
-    artifact.save(folders.model, manifest, built.index, labels, ids)
+    test = {} if stopped_early else pieces.get("test", {})
+    if test.get(host.name):
+        host.prepare(model, test[host.name])
+    artifact.save(folders.model, manifest, built.index, model.labels, model.ids)
     if pack:
         archive.pack(folders.model, folders.archive)
     telemetry.lap("model.serialize.time")
@@ -122,9 +123,9 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
     if task.destination:
         task.destination.publish(folders.archive)
     report.write_index(folders.report, built, manifest.rows, task.hyperparameters)
-    if drawing and not _stopped(hosts):
-        drawing.join()
-        _score(hosts, host, model, folders, pieces=pieces["test"], index_type=manifest.index_type)
+    if test and not _stopped(hosts):
+        report.prepare()
+        _score(hosts, host, model, folders, pieces=test, index_type=manifest.index_type)
     if task.destination and report.is_there(folders.report):
         archive.pack(folders.report, folders.report_archive)
         task.destination.publish(folders.report_archive)
