@@ -33,6 +33,7 @@ class Engine(Protocol):
 
 
 Make = Callable[..., Engine]
+_PAUSE = 0.01  # seconds in which threads of another engine's process, that wait for work by spinning, fall asleep
 
 
 class Holder:
@@ -68,6 +69,7 @@ class Holder:
         """
         self._load(queries)
         search, asked = self._engines[engine], 0
+        time.sleep(_PAUSE)
         start = time.perf_counter()
         while asked < most and (not asked or time.perf_counter() - start < limit):
             at = (first + asked) * batch % max(1, len(self._queries) - batch + 1)

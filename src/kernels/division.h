@@ -12,6 +12,7 @@
 #define WORTH_WAKING 75000 /* and where they sleep */
 #define PARTS 4           /* for each thread */
 #define PASS 256          /* queries in a part, of very many */
+#define CELLS 256         /* parts of an axis */
 #define HELD (1 << 23)    /* neighbours that all parts hold together */
 #define MANY 48           /* queries that are worth a pass over the rows: a few tiles, whatever the instruction set */
 
@@ -55,11 +56,70 @@ static double length_less(const loose *vector, const loose *centre, Py_ssize_t c
     return sqrt(squares) * (1 + 2 * (double)FLT_EPSILON);
 }
 
+static int compare_keys(const void *a, const void *b)
+{
+    int64_t first = *(const int64_t *)a, second = *(const int64_t *)b;
+    return (first > second) - (first < second);
+}
+
+/* The numbers of rows in the order in which they lie along the column that spreads them most; NULL if there is no room. */
+static uint32_t *put_in_order(const struct search *search, struct block *block)
+{
+    Py_ssize_t columns = search->screened_columns, number = search->number;
+    size_t panels = (size_t)(number / NARROWEST + 1) * sizeof(float);
+    double widest = -1;
+    for (Py_ssize_t j = 0; j < columns; j++) {
+        double spread = 0;
+        for (Py_ssize_t row = 0; row < number; row++) {
+            double apart = (double)search->screened[row * columns + j] - search->centre[j];
+            spread += apart * apart;
+        }
+        if (spread > widest) {
+            widest = spread;
+            block->axis = j;
+        }
+    }
+    uint32_t *order = malloc((size_t)number * sizeof *order);
+    int64_t *keys = malloc((size_t)number * sizeof *keys);
+    int has_room = order && keys && (block->low = malloc(panels)) && (block->high = malloc(panels));
+    for (Py_ssize_t row = 0; has_room && row < number; row++)
+        keys[row] = key_of(search->screened[row * columns + block->axis], row);
+    if (has_room)
+        qsort(keys, (size_t)number, sizeof *keys, compare_keys);
+    for (Py_ssize_t row = 0; has_room && row < number; row++)
+        order[row] = (uint32_t)row_of_key(keys[row]);
+    free(keys);
+    if (!has_room)
+        free(order);
+    return has_room ? order : NULL;
+}
+
+/* Puts queries side by side that lie in one of `CELLS` parts of the rows' axis, from one end to the other. */
+static void put_side_by_side(struct search *search, const loose *queries, Py_ssize_t axis)
+{
+    Py_ssize_t columns = search->columns, tail = search->number / 32, ends[CELLS + 1] = {0};
+    if (!(search->places = malloc((size_t)search->count * sizeof *search->places)))
+        return; /* it can do without */
+    float low = search->rows[search->order[tail] * columns + axis];
+    float high = search->rows[search->order[search->number - 1 - tail] * columns + axis], scale = CELLS / (high - low);
+#define CELL(at) ((at) > 0 ? (at) < CELLS ? (int)(at) : CELLS - 1 : 0) /* of what is no number, the first */
+    for (Py_ssize_t q = 0; q < search->count; q++)
+        ends[CELL((queries[q * columns + axis] - low) * scale) + 1]++;
+    for (int cell = 1; cell < CELLS; cell++)
+        ends[cell] += ends[cell - 1];
+    for (Py_ssize_t q = 0; q < search->count; q++)
+        search->places[ends[CELL((queries[q * columns + axis] - low) * scale)]++] = (uint32_t)q;
+#undef CELL
+}
+
 /* Makes the queries of a search ready, from the arrays that it has for them. */
-static void begin(struct search *search, const struct kernels *code, const loose *vectors, const loose *screened)
+static void begin(struct search *search, const struct kernels *code, const loose *vectors, const loose *screened,
+                  Py_ssize_t first)
 {
     for (Py_ssize_t q = 0; q < search->count; q++) {
-        struct query query = {.vector = vectors + q * search->columns, .screened = screened + q * search->screened_columns,
+        Py_ssize_t place = search->places ? search->places[first + q] : first + q;
+        struct query query = {.vector = vectors + place * search->columns,
+                              .screened = screened + place * search->screened_columns,
                               .keys = search->keys + q * search->k, .noted = search->noted + q * search->room,
                               .bound = INFINITY};
         if (search->metric != L2)
@@ -74,10 +134,13 @@ static void begin(struct search *search, const struct kernels *code, const loose
 }
 
 /* Writes what was found, nearest first. */
-static void give(const struct search *search, float *values, int64_t *numbers)
+static void give(const struct search *search, float *all_values, int64_t *all_numbers, Py_ssize_t first)
 {
     for (Py_ssize_t q = 0; q < search->count; q++) {
         struct query *query = search->queries + q;
+        Py_ssize_t place = search->places ? search->places[first + q] : first + q;
+        float *values = all_values + place * search->k;
+        int64_t *numbers = all_numbers + place * search->k;
         for (Py_ssize_t i = search->k; i-- > query->count;)
             values[i] = 0, numbers[i] = -1;
         for (Py_ssize_t left = query->count; left > 0; left--) {
@@ -87,7 +150,6 @@ static void give(const struct search *search, float *values, int64_t *numbers)
             numbers[left - 1] = row_of_key(key);
             sink(query->keys, left - 1, query->keys[left - 1]);
         }
-        values += search->k, numbers += search->k;
     }
 }
 
@@ -100,8 +162,7 @@ static void end(struct search *search)
 /* Searches with some queries, from `first` on, among the rows of one part. */
 static int search_some(struct division *division, struct search *search, Py_ssize_t first)
 {
-    begin(search, division->code, division->vectors + first * search->columns,
-          division->screened + first * search->screened_columns);
+    begin(search, division->code, division->vectors, division->screened, first);
     if (division->way == BY_PRODUCTS)
         return division->code->search_by_products(search, division->packed) ? DONE : NO_MEMORY;
     if (division->way == LISTED) {
@@ -145,7 +206,7 @@ static void search_part(void *with, Py_ssize_t part)
         }
         outcome = search_some(division, &search, q);
         if (outcome == DONE && division->down == 1)
-            give(&search, division->values + q * search.k, division->numbers + q * search.k);
+            give(&search, division->values, division->numbers, q);
     }
     if (outcome != DONE)
         division->outcome = outcome;
@@ -168,7 +229,7 @@ static void unite(const struct division *division, Py_ssize_t across)
         for (Py_ssize_t q = 0; q < parts->count; q++)
             for (Py_ssize_t i = 0; i < parts[part].queries[q].count; i++)
                 keep(parts->queries + q, parts->k, parts[part].queries[q].keys[i]);
-    give(parts, division->values + first * parts->k, division->numbers + first * parts->k);
+    give(parts, division->values, division->numbers, first);
 }
 
 /*
@@ -211,7 +272,10 @@ static enum outcome search_on(struct division *division, int threads)
     Py_ssize_t parts = division->across * division->down;
     if (division->down > 1 && !(division->parts = calloc((size_t)parts, sizeof(struct search))))
         return NO_MEMORY;
+    if (division->whole.order && division->whole.count >= MANY)
+        put_side_by_side(&division->whole, division->vectors, division->packed->axis);
     run(search_part, division, parts, threads);
+    free(division->whole.places);
     for (Py_ssize_t across = 0; division->down > 1 && across < division->across; across++) {
         if (division->outcome == DONE)
             unite(division, across);

@@ -29,16 +29,22 @@ static INLINE double NAME(sum_of_block)(const loose *a, const loose *b, Py_ssize
     return total;
 }
 
-/* As the above for any number of columns; of (a - b)^2, a part of the sum may be given that is more than `enough`. */
-static double NAME(sum_of)(const loose *a, const loose *b, Py_ssize_t n, int differences, double enough)
+/* As the above for many columns; of (a - b)^2, a part of the sum may be given that is more than `enough`. */
+static double NAME(sum_of_many)(const loose *a, const loose *b, Py_ssize_t n, int differences, double enough)
 {
     if (n <= 128)
         return differences ? NAME(sum_of_block)(a, b, n, 1) : NAME(sum_of_block)(a, b, n, 0);
     Py_ssize_t half = n / 2 - n / 2 % 8;
-    double first = NAME(sum_of)(a, b, half, differences, enough);
+    double first = NAME(sum_of_many)(a, b, half, differences, enough);
     if (differences && first > enough)
         return first;
-    return first + NAME(sum_of)(a + half, b + half, n - half, differences, enough);
+    return first + NAME(sum_of_many)(a + half, b + half, n - half, differences, enough);
+}
+
+/* As the above for any number of columns. */
+static INLINE double NAME(sum_of)(const loose *a, const loose *b, Py_ssize_t n, int differences, double enough)
+{
+    return n < 8 ? NAME(sum_of_block)(a, b, n, differences) : NAME(sum_of_many)(a, b, n, differences, enough);
 }
 
 static double NAME(length_of)(const loose *a, Py_ssize_t n)

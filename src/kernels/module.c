@@ -18,6 +18,8 @@
 #define BLOCK_NUMBERS (1 << 16) /* float32 numbers of the rows that stay in a core's cache while queries pass by */
 #define FIRST_ROWS 4096         /* rows, and some for each neighbour, from which a first bound comes */
 #define PADDED 32               /* rows that a panel has at most */
+#define NARROWEST 8             /* and at least */
+#define ORDERED 128             /* rows that are worth an order of their own */
 #define LARGEST_GROUP 2         /* panels of them that have one minimum */
 #define ROOM 128                /* rows that a query can note, besides two for each neighbour */
 #define NOTED (1 << 18)         /* keys that are kept at a time */
@@ -213,9 +215,10 @@ static int take_search(struct division *division, struct arrays *arrays, PyObjec
            check(search->number <= UINT32_MAX, "fewer than 2^32 rows");
 }
 
-/* Rows that products need again and again. */
+/* Rows that products need again and again; many lie in an `order` along an axis. */
 struct packed {
     struct block rows;
+    uint32_t *order;
     Py_ssize_t columns;
     int metric;
     const struct kernels *code;
@@ -279,8 +282,10 @@ static PyObject *search_all(PyObject *Py_UNUSED(module), PyObject *const *object
                                   !memcmp(packed->centre, search->centre, (size_t)packed->columns * sizeof(float)),
                               "rows that were packed for this search"))
             goto out;
-        if (packed->code == division.code)
+        if (packed->code == division.code) {
             division.packed = &packed->rows;
+            search->order = packed->order;
+        }
     }
     result = answer(&division, threads);
 out:
@@ -313,12 +318,21 @@ out:
     return result;
 }
 
+static void free_rows(struct packed *packed)
+{
+    if (packed) {
+        free(packed->rows.panels);
+        free(packed->rows.added);
+        free(packed->rows.low);
+        free(packed->rows.high);
+        free(packed->order);
+    }
+    free(packed);
+}
+
 static void free_packed(PyObject *capsule)
 {
-    struct packed *packed = PyCapsule_GetPointer(capsule, PACKED);
-    free(packed->rows.panels);
-    free(packed->rows.added);
-    free(packed);
+    free_rows(PyCapsule_GetPointer(capsule, PACKED));
 }
 
 /* pack(metric, centre, rows) */
@@ -336,23 +350,25 @@ static PyObject *pack(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_
     search.centre = centre->buf;
     search.screened = rows->buf;
     search.screened_columns = rows->shape[1];
+    search.number = rows->shape[0];
     size_t room = (size_t)(rows->shape[0] / PADDED + 1) * PADDED * sizeof(float);
     size_t bytes = (size_t)centre->len;
     struct packed *packed = calloc(1, sizeof *packed + bytes);
-    if (packed && (packed->rows.panels = allocate(room * (size_t)rows->shape[1])) && (packed->rows.added = allocate(room)) &&
-        (result = PyCapsule_New(packed, PACKED, free_packed))) {
+    int has_room = packed && (packed->rows.panels = allocate(room * (size_t)rows->shape[1])) &&
+                   (packed->rows.added = allocate(room));
+    if (has_room && search.metric == L2 && search.number >= ORDERED)
+        has_room = (packed->order = put_in_order(&search, &packed->rows)) != NULL;
+    if (has_room && (result = PyCapsule_New(packed, PACKED, free_packed))) {
         packed->columns = rows->shape[1];
         packed->metric = search.metric;
         packed->code = kernels;
         memcpy(packed->centre, centre->buf, bytes);
+        search.order = packed->order;
         Py_BEGIN_ALLOW_THREADS;
-        packed->code->pack(&search, 0, rows->shape[0], &packed->rows);
+        packed->code->pack(&search, 0, search.number, &packed->rows);
         Py_END_ALLOW_THREADS;
-    } else if (packed) {
-        free(packed->rows.panels);
-        free(packed->rows.added);
-        free(packed);
-    }
+    } else
+        free_rows(packed);
     if (!result && !PyErr_Occurred())
         PyErr_NoMemory();
 out:

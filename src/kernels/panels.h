@@ -17,7 +17,8 @@ static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t
             four total = {0};
             for (int i = 0; i < 4; i++) {
                 Py_ssize_t row = first + lane + i;
-                rows[i] = search->screened + (start + (row < number ? row : number - 1)) * columns;
+                row = start + (row < number ? row : number - 1);
+                rows[i] = search->screened + (search->order ? search->order[row] : row) * columns;
             }
             for (Py_ssize_t part = 0; part < columns; part += SUMMED) {
                 Py_ssize_t j = part, end = columns - part < SUMMED ? columns : part + SUMMED;
@@ -80,6 +81,11 @@ static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t
         }
         for (Py_ssize_t row = number - first; row < WIDTH; row++)
             added[row] = INFINITY;
+        if (search->order) {
+            Py_ssize_t last = number - first < WIDTH ? number - 1 : first + WIDTH - 1;
+            block->low[first / WIDTH] = search->screened[search->order[start + first] * columns + block->axis];
+            block->high[first / WIDTH] = search->screened[search->order[start + last] * columns + block->axis];
+        }
     }
     block->longest *= 1 + (SUMMED + (double)columns / SUMMED + 8) * (double)FLT_EPSILON;
 }

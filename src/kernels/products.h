@@ -19,10 +19,14 @@ static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, P
         return;
     for (; bits; bits &= bits - 1) {
         int lane = __builtin_ctzll(bits);
+        Py_ssize_t row = search->order ? search->order[start + lane] : start + lane;
         if (search->k > 1 && !search->projects && values[lane] != -INFINITY)
-            query->noted[query->waiting++] = key_of(values[lane], start + lane);
-        else if (NAME(consider)(search, query, start + lane))
-            search->limits[q] = limit_of_products(search, query);
+            query->noted[query->waiting++] = key_of(values[lane], row);
+        else {
+            double before = query->bound;
+            if (NAME(consider)(search, query, row) && !(before - query->bound < fabs(before) / 128)) /* far lower */
+                search->limits[q] = limit_of_products(search, query);
+        }
     }
     if (query->waiting + 2 * WIDTH <= search->room)
         return;
@@ -151,42 +155,112 @@ static INLINE int NAME(height_of)(Py_ssize_t left)
     return left >= TILE ? TILE : left >= TILE / 3 ? TILE / 3 : 1;
 }
 
-/* Screens the first rows of all, about which nothing is known: gives the panels that it has screened. */
-static Py_ssize_t NAME(screen_first)(const struct search *search, const struct block *block, struct groups *groups)
+/* Screens rows about which nothing is known for some queries. */
+static void NAME(screen_first)(const struct search *search, const struct block *block, const struct groups *groups,
+                               Py_ssize_t q, Py_ssize_t height)
 {
-    Py_ssize_t panels = (block->number + WIDTH - 1) / WIDTH;
-    groups->panels = panels < groups->panels ? panels : groups->panels;
-    groups->count = (groups->panels + groups->size - 1) / groups->size;
-    if (search->projects || !block->safe || groups->count * LANES < 2 * search->k)
-        return 0;
-    for (Py_ssize_t q = 0, height; q < search->count; q += height) {
-        height = NAME(height_of)(search->count - q);
-        if (height == TILE)
-            NAME(find_minima)(search, block, groups, q, TILE);
-        else if (height == 1)
-            NAME(find_minima)(search, block, groups, q, 1);
-        else
-            NAME(find_minima)(search, block, groups, q, TILE / 3);
-        for (Py_ssize_t i = 0; i < height; i++)
-            if (!search->queries[q + i].settled)
-                NAME(bound_by_minima)(search, groups, q + i, groups->minima + i * groups->count * LANES);
-        NAME(screen_groups)(search, block, groups, q, height);
-    }
-    return groups->panels;
+    if (height == TILE)
+        NAME(find_minima)(search, block, groups, q, TILE);
+    else if (height == 1)
+        NAME(find_minima)(search, block, groups, q, 1);
+    else
+        NAME(find_minima)(search, block, groups, q, TILE / 3);
+    for (Py_ssize_t i = 0; i < height; i++)
+        if (!search->queries[q + i].settled)
+            NAME(bound_by_minima)(search, groups, q + i, groups->minima + i * groups->count * LANES);
+    NAME(screen_groups)(search, block, groups, q, height);
 }
 
-/* Screens a block from some panel on. */
-static void NAME(screen_block)(const struct search *search, const struct block *block, Py_ssize_t from)
+/* Screens some panels for some queries. */
+static void NAME(screen_more)(const struct search *search, const struct block *block, Py_ssize_t from, Py_ssize_t to,
+                              Py_ssize_t q, Py_ssize_t height)
 {
-    Py_ssize_t to = (block->number + WIDTH - 1) / WIDTH;
+    if (from >= to)
+        return;
+    if (height == TILE)
+        NAME(screen)(search, block, from, to, q, TILE);
+    else if (height == 1)
+        NAME(screen)(search, block, from, to, q, 1);
+    else
+        NAME(screen)(search, block, from, to, q, TILE / 3);
+}
+
+/* Makes groups of so many panels; says whether they are enough for a bound. */
+static int NAME(set_groups)(const struct search *search, struct groups *groups, Py_ssize_t panels)
+{
+    groups->panels = panels;
+    groups->size = panels * LANES / (4 * search->k);
+    groups->size = groups->size < 1 ? 1 : groups->size > LARGEST_GROUP ? LARGEST_GROUP : groups->size;
+    groups->count = (panels + groups->size - 1) / groups->size;
+    return groups->count * LANES >= 2 * search->k;
+}
+
+/* Screens a block for all queries, the first of all in such a way that bounds are found. */
+static void NAME(screen_block)(const struct search *search, const struct block *block, struct groups *groups, int first)
+{
+    Py_ssize_t to = (block->number + WIDTH - 1) / WIDTH, from = 0;
+    if (first && !search->projects && block->safe && NAME(set_groups)(search, groups, to < groups->most ? to : groups->most))
+        from = groups->panels;
+    for (Py_ssize_t q = 0, height; from && q < search->count; q += height) {
+        height = NAME(height_of)(search->count - q);
+        NAME(screen_first)(search, block, groups, q, height);
+    }
     for (Py_ssize_t q = 0, height; from < to && q < search->count; q += height) {
         height = NAME(height_of)(search->count - q);
-        if (height == TILE)
-            NAME(screen)(search, block, from, to, q, TILE);
-        else if (height == 1)
-            NAME(screen)(search, block, from, to, q, 1);
-        else
-            NAME(screen)(search, block, from, to, q, TILE / 3);
+        NAME(screen_more)(search, block, from, to, q, height);
+    }
+}
+
+/*
+ * Screens rows that lie along an axis, as the queries do: for each tile of these first the panels around it, and then as
+ * many more as their bounds reach. Where that leaves out little, the first are as many as in another order.
+ */
+static void NAME(screen_along_axis)(const struct search *search, const struct block *block, struct groups *groups)
+{
+    Py_ssize_t panels = (block->number + WIDTH - 1) / WIDTH, most = panels < groups->most ? panels : groups->most;
+    Py_ssize_t fewest = 4 + 16 * search->k / WIDTH, wanted = fewest, among = 0;
+    for (Py_ssize_t q = 0, height; q < search->count; q += height) {
+        height = NAME(height_of)(search->count - q);
+        float low = INFINITY, high = -INFINITY;
+        for (Py_ssize_t i = q; i < q + height; i++) {
+            float place = search->queries[i].screened[block->axis];
+            low = place < low ? place : low;
+            high = place > high ? place : high;
+        }
+        while (among > 0 && block->high[among - 1] >= low)
+            among--;
+        while (among + 1 < panels && block->high[among] < low)
+            among++;
+        Py_ssize_t behind = among + 1;
+        while (behind < panels && block->low[behind] <= high)
+            behind++;
+        wanted = wanted > behind - among ? wanted : behind - among;
+        wanted = wanted < fewest ? fewest : wanted;
+        wanted = wanted < most ? wanted : most;
+        Py_ssize_t from = (among + behind - wanted) / 2;
+        from = from < 0 ? 0 : from > panels - wanted ? panels - wanted : from;
+        Py_ssize_t to = from + wanted, start = from * WIDTH;
+        const struct block near = {
+            .panels = block->panels + start * search->screened_columns, .added = block->added + start, .start = start};
+        NAME(set_groups)(search, groups, wanted);
+        NAME(screen_first)(search, &near, groups, q, height);
+        double first = INFINITY, last = -INFINITY;
+        for (Py_ssize_t i = q; i < q + height; i++) {
+            const struct query *query = search->queries + i;
+            double place = query->screened[block->axis], reach = sqrt(query->bound + FLT_MIN) * (1 + 8 * FLT_EPSILON);
+            if (query->settled)
+                continue;
+            first = place - reach < first ? place - reach : first;
+            last = place + reach > last ? place + reach : last;
+        }
+        Py_ssize_t before = from, after = to;
+        while (before > 0 && block->high[before - 1] >= first)
+            before--;
+        while (after < panels && block->low[after] <= last)
+            after++;
+        NAME(screen_more)(search, block, before, from, q, height);
+        NAME(screen_more)(search, block, to, after, q, height);
+        wanted = after - before;
     }
 }
 
@@ -213,17 +287,6 @@ static void NAME(begin_queries)(const struct search *search)
     }
 }
 
-/* Rows that are screened first by groups, of panels of the first block; `minima`, `cells` and `keys` are for their use. */
-static struct groups NAME(groups_of)(const struct search *search, Py_ssize_t panels)
-{
-    struct groups groups = {.panels = (FIRST_ROWS + 16 * search->k) / WIDTH};
-    groups.panels = groups.panels < panels ? groups.panels : panels;
-    groups.size = groups.panels * LANES / (4 * search->k);
-    groups.size = groups.size < 1 ? 1 : groups.size > LARGEST_GROUP ? LARGEST_GROUP : groups.size;
-    groups.count = (groups.panels + groups.size - 1) / groups.size;
-    return groups;
-}
-
 /*
  * Searches by products of matrices: tiles of rows and queries stay in registers, blocks of rows in the caches. What is
  * `packed` are all rows.
@@ -233,16 +296,17 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     Py_ssize_t columns = search->screened_columns, number = search->number;
     Py_ssize_t step = BLOCK_NUMBERS / columns / WIDTH * WIDTH, all = (number + WIDTH - 1) / WIDTH * WIDTH;
     step = step < WIDTH ? WIDTH : step < all ? step : all;
-    struct groups groups = NAME(groups_of)(search, step / WIDTH);
+    Py_ssize_t most = (FIRST_ROWS + 16 * search->k) / WIDTH;
+    struct groups groups = {.most = most < all / WIDTH ? most : all / WIDTH};
     struct block block = {0};
-    size_t cells = (size_t)(groups.count * LANES), copied = packed ? 0 : (size_t)step;
+    size_t cells = (size_t)(groups.most * LANES), copied = packed ? 0 : (size_t)step;
     const size_t bytes[] = {
         (size_t)(search->count * columns) * sizeof(float),
         (size_t)search->count * sizeof(float),
         TILE * cells * sizeof(float),
         cells * sizeof(float),
         cells * sizeof(int64_t),
-        (TILE * (size_t)groups.count + 1) * sizeof(struct pair),
+        (TILE * (size_t)groups.most + 1) * sizeof(struct pair),
         copied * (size_t)columns * sizeof(float),
         copied * sizeof(float),
     };
@@ -261,8 +325,11 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     search->tiny = (double)columns * FLT_MIN;
     NAME(begin_queries)(search);
     Py_ssize_t start = !search->projects ? 0 : search->k < number ? search->k : number; /* these have been compared */
-    for (Py_ssize_t from = start; from < number; from += step) {
-        Py_ssize_t here = number - from < step ? number - from : step, screened = 0;
+    int along_axis = packed && packed->low && packed->safe && groups.most * LANES >= 2 * search->k;
+    if (along_axis)
+        NAME(screen_along_axis)(search, packed, &groups);
+    for (Py_ssize_t from = start; from < number && !along_axis; from += step) {
+        Py_ssize_t here = number - from < step ? number - from : step;
         if (packed)
             block = (struct block){.panels = packed->panels + from * columns, .added = packed->added + from, .start = from,
                                    .number = here, .longest = packed->longest, .safe = packed->safe};
@@ -276,9 +343,7 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
             for (Py_ssize_t q = 0; q < search->count; q++)
                 search->limits[q] = limit_of_products(search, search->queries + q);
         }
-        if (from == 0)
-            screened = NAME(screen_first)(search, &block, &groups);
-        NAME(screen_block)(search, &block, screened);
+        NAME(screen_block)(search, &block, &groups, from == 0);
     }
     for (Py_ssize_t q = 0; q < search->count; q++) {
         if (search->queries[q].waiting > search->k)

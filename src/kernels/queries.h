@@ -35,7 +35,8 @@ struct query {
 
 /*
  * A search among `number` rows, numbered from `first` on; `screened` are the rows or, if it `projects`, their
- * projections. By products, `factors` are (count, columns) what rows are multiplied with, and a row whose value is more
+ * projections. If the rows of panels do not lie in their own `order`, these are their numbers; if the queries do not,
+ * `places` are theirs. By products, `factors` are (count, columns) what rows are multiplied with, and a row whose value is more
  * than `limits` has for the query is not near to it. Each query can note `room` rows. No row so far is longer than
  * `longest`, by which similarities round; products round by a `relative` and a `tiny` error.
  */
@@ -46,6 +47,8 @@ struct search {
     struct query *queries;
     int64_t *keys, *noted;
     const int64_t *list;
+    const uint32_t *order;
+    uint32_t *places;
     float *factors, *limits;
     double longest, relative, tiny;
 };
@@ -56,10 +59,13 @@ struct search {
  * or round too much are zero there, with -inf added, so that they are always looked at; behind the last row come some
  * with inf added. `safe` says that there are none of the former. `longest` is no less than the length of any other row
  * under similarities.
+ *
+ * Where rows do not lie in their own order but along the column `axis`, `low` and `high` are the smallest and the largest
+ * number there of each panel.
  */
 struct block {
-    float *panels, *added;
-    Py_ssize_t start, number;
+    float *panels, *added, *low, *high;
+    Py_ssize_t start, number, axis;
     double longest;
     int safe;
 };
@@ -69,7 +75,7 @@ struct block {
  * for a vector for each group, of as many queries as are multiplied at once; `cells` and `keys` for one of each.
  */
 struct groups {
-    Py_ssize_t panels, size, count;
+    Py_ssize_t most, panels, size, count;
     float *minima, *cells;
     int64_t *keys;
     struct pair {

@@ -3,9 +3,9 @@
  *
  * They begin when they are first asked for, know nothing of Python, and leave signals to others. A search is cut into
  * more parts than there are threads; whoever is free takes the next, so that one that is slow to wake up holds up
- * nobody. To wake a thread that sleeps takes some 50 us: after its last part it waits busily for a while, unless the
- * search before came much later than that. As with OpenMP's threads, there is no such waiting where OMP_WAIT_POLICY is
- * PASSIVE, and only longer searches are cut then.
+ * nobody. To wake a thread that sleeps takes some 50 us, and several times as long if its CPU sleeps too: after its last
+ * part it waits busily for longer than that, or searches that follow each other would each find it asleep. As with
+ * OpenMP's threads, there is no such waiting where OMP_WAIT_POLICY is PASSIVE, and only longer searches are cut then.
  */
 
 #include <pthread.h>
@@ -14,7 +14,7 @@
 #include <strings.h>
 #include <time.h>
 
-#define BUSILY 50000 /* nanoseconds that a thread waits busily */
+#define BUSILY 500000 /* nanoseconds that a thread waits busily */
 #define STACK (1 << 18)
 
 /* `parts` that anyone may take, but no more than `most` helpers. */
@@ -67,14 +67,13 @@ static void take_parts(struct work *work)
         work->do_part(work->with, part);
 }
 
-/* Waits for work that was not there before, with the lock held; says whether that took long. */
-static int wait_for_work(int busily)
+/* Waits for work that was not there before, with the lock held. */
+static void wait_for_work(void)
 {
     long seen = pool.posted;
-    int64_t start = now();
-    if (busily && patience) {
+    if (patience) {
         pthread_mutex_unlock(&pool.lock);
-        while (pool.posted == seen && now() - start < patience)
+        for (int64_t start = now(); pool.posted == seen && now() - start < patience;)
             pause_a_moment();
         pthread_mutex_lock(&pool.lock);
     }
@@ -82,19 +81,17 @@ static int wait_for_work(int busily)
         pool.asleep++;
         pthread_cond_wait(&pool.more, &pool.lock);
     }
-    return now() - start > 4 * BUSILY;
 }
 
 static void *help(void *nothing)
 {
-    int idle = 0;
     pthread_mutex_lock(&pool.lock);
     for (;;) {
         struct work *work = pool.open;
         while (work && (work->next >= work->parts || work->helpers >= work->most))
             work = work->after;
         if (!work) {
-            idle = wait_for_work(!idle);
+            wait_for_work();
             continue;
         }
         work->helpers++;

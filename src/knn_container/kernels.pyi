@@ -11,7 +11,11 @@ class Packed:
     """Rows as products need them; there is no such class, only an object to be given to `search`."""
 
 def pack(metric: int, centre: Float32Array, rows: Float32Array, /) -> Packed:
-    """Copies (m, d) rows for searches by products, which otherwise do so each time; the centre is theirs."""
+    """Copies (m, d) rows for searches by products, which otherwise do so each time; the centre is theirs.
+
+    Under L2 many rows lie along the column that spreads them most: what is further from a query there alone than its
+    neighbours are is left out.
+    """
 
 def search(
     metric: int,

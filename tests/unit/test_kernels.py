@@ -94,6 +94,42 @@ def test_searches_are_divided_among_threads(*, instructions, brute_force, kind, 
             assert_found(search(metric, few[1].mean(axis=0), queries, rows, k, *few, threads=threads), expected)
 
 
+@pytest.mark.parametrize("kind", ["line", "clusters", "grid", "heavy tails"])
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 200),
+    m=st.integers(128, 3_000),
+    d=st.integers(1, 8),
+    k=st.sampled_from([1, 2, 10, 100, 3_000]),
+    scale=st.sampled_from([1e-30, 1e-22, 1e-3, 1, 1e15]),
+    origin=st.sampled_from([0, 0, 1e6]),
+    huge=st.sampled_from(["none", "none", "a query", "a row"]),
+)
+def test_packed_rows_that_lie_along_an_axis_leave_out_no_neighbour(
+    *, instructions, brute_force, kind, seed, n, m, d, k, scale, origin, huge
+):
+    assert instructions in SETS
+    rng = np.random.default_rng(seed)
+    table = {
+        "line": lambda: rng.normal(size=(m, d)) * np.where(np.arange(d) == seed % d, 1000, 1),
+        "clusters": lambda: rng.normal(size=(5, d))[rng.integers(0, 5, m)] + 0.01 * rng.normal(size=(m, d)),
+        "grid": lambda: rng.integers(0, 4, (m, d)),
+        "heavy tails": lambda: rng.standard_cauchy((m, d)) ** 3,
+    }[kind]()
+    rows = (scale * table + origin).astype(np.float32).clip(-1e17, 1e17)
+    queries = rows[rng.integers(0, m, n)]
+    moved = rng.random(n) < 0.5
+    queries[moved] += (0.1 * np.abs(rows).mean() * rng.normal(size=(moved.sum(), d))).astype(np.float32)
+    if huge != "none":
+        (queries if huge == "a query" else rows)[0] = 1e20
+    centre = np.median(rows, axis=0)
+    packed = kernels.pack(Metric.L2.number, centre, rows)
+    expected = brute_force(Metric.L2, rows, queries, k)
+    for threads in (1, 3):
+        assert_found(search(Metric.L2, centre, queries, rows, k, packed=packed, threads=threads), expected)
+
+
 def test_several_searches_at_once_share_the_threads(brute_force):
     queries, rows = arrays(np.random.default_rng(1), "normal", 300, 5_000, 6)
     expected = brute_force(Metric.L2, rows, queries, 10)
