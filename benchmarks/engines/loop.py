@@ -33,7 +33,7 @@ class Engine(Protocol):
 
 
 Make = Callable[..., Engine]
-_PAUSE = 0.01  # seconds in which threads of another engine's process, that wait for work by spinning, fall asleep
+_PAUSE = 0.02  # seconds in which threads of another engine's process, that wait for work by spinning, fall asleep
 
 
 class Holder:

@@ -62,7 +62,7 @@ static int compare_keys(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
-/* The numbers of rows in the order in which they lie along the column that spreads them most; NULL if there is no room. */
+/* The numbers of rows in the order in which they lie along the column that spreads them most; NULL if there is no room for it. */
 static uint32_t *put_in_order(const struct search *search, struct block *block)
 {
     Py_ssize_t columns = search->screened_columns, number = search->number;
@@ -89,9 +89,12 @@ static uint32_t *put_in_order(const struct search *search, struct block *block)
     for (Py_ssize_t row = 0; has_room && row < number; row++)
         order[row] = (uint32_t)row_of_key(keys[row]);
     free(keys);
-    if (!has_room)
-        free(order);
-    return has_room ? order : NULL;
+    if (has_room)
+        return order;
+    free(order);
+    free(block->low);
+    block->low = NULL;
+    return NULL;
 }
 
 /* Puts queries side by side that lie in one of `CELLS` parts of the rows' axis, from one end to the other. */

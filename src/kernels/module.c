@@ -356,16 +356,16 @@ static PyObject *pack(PyObject *Py_UNUSED(module), PyObject *const *objects, Py_
     struct packed *packed = calloc(1, sizeof *packed + bytes);
     int has_room = packed && (packed->rows.panels = allocate(room * (size_t)rows->shape[1])) &&
                    (packed->rows.added = allocate(room));
-    if (has_room && search.metric == L2 && search.number >= ORDERED)
-        has_room = (packed->order = put_in_order(&search, &packed->rows)) != NULL;
     if (has_room && (result = PyCapsule_New(packed, PACKED, free_packed))) {
         packed->columns = rows->shape[1];
         packed->metric = search.metric;
         packed->code = kernels;
         memcpy(packed->centre, centre->buf, bytes);
-        search.order = packed->order;
         Py_BEGIN_ALLOW_THREADS;
         packed->code->pack(&search, 0, search.number, &packed->rows);
+        if (search.metric == L2 && search.number >= ORDERED && packed->rows.safe &&
+            (search.order = packed->order = put_in_order(&search, &packed->rows)))
+            packed->code->pack(&search, 0, search.number, &packed->rows);
         Py_END_ALLOW_THREADS;
     } else
         free_rows(packed);

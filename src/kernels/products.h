@@ -22,11 +22,8 @@ static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, P
         Py_ssize_t row = search->order ? search->order[start + lane] : start + lane;
         if (search->k > 1 && !search->projects && values[lane] != -INFINITY)
             query->noted[query->waiting++] = key_of(values[lane], row);
-        else {
-            double before = query->bound;
-            if (NAME(consider)(search, query, row) && !(before - query->bound < fabs(before) / 128)) /* far lower */
-                search->limits[q] = limit_of_products(search, query);
-        }
+        else if (NAME(consider)(search, query, row) && !(query->limited - query->bound < fabs(query->limited) / 128))
+            set_limit(search, q); /* which costs as much as the comparison */
     }
     if (query->waiting + 2 * WIDTH <= search->room)
         return;
@@ -34,7 +31,7 @@ static NEVER_INLINE void NAME(note)(const struct search *search, Py_ssize_t q, P
     shrink(search, q, spare / 4);
     if (query->waiting > search->k + spare / 2) { /* many are equally near */
         NAME(compare_noted)(search, query);
-        search->limits[q] = limit_of_products(search, query);
+        set_limit(search, q);
     }
 }
 
@@ -283,7 +280,7 @@ static void NAME(begin_queries)(const struct search *search)
         if (query->settled || search->projects)
             for (Py_ssize_t row = 0; row < (query->settled && !alike ? search->number : first); row++)
                 NAME(consider)(search, query, row);
-        search->limits[q] = limit_of_products(search, query);
+        set_limit(search, q);
     }
 }
 
@@ -296,8 +293,8 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     Py_ssize_t columns = search->screened_columns, number = search->number;
     Py_ssize_t step = BLOCK_NUMBERS / columns / WIDTH * WIDTH, all = (number + WIDTH - 1) / WIDTH * WIDTH;
     step = step < WIDTH ? WIDTH : step < all ? step : all;
-    Py_ssize_t most = (FIRST_ROWS + 16 * search->k) / WIDTH;
-    struct groups groups = {.most = most < all / WIDTH ? most : all / WIDTH};
+    Py_ssize_t most = search->projects ? 0 : (FIRST_ROWS + 16 * search->k) / WIDTH, held = (packed ? all : step) / WIDTH;
+    struct groups groups = {.most = most < held ? most : held};
     struct block block = {0};
     size_t cells = (size_t)(groups.most * LANES), copied = packed ? 0 : (size_t)step;
     const size_t bytes[] = {
@@ -325,7 +322,7 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     search->tiny = (double)columns * FLT_MIN;
     NAME(begin_queries)(search);
     Py_ssize_t start = !search->projects ? 0 : search->k < number ? search->k : number; /* these have been compared */
-    int along_axis = packed && packed->low && packed->safe && groups.most * LANES >= 2 * search->k;
+    int along_axis = packed && packed->low && groups.most * LANES >= 2 * search->k;
     if (along_axis)
         NAME(screen_along_axis)(search, packed, &groups);
     for (Py_ssize_t from = start; from < number && !along_axis; from += step) {
@@ -341,7 +338,7 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
         if (block.longest > search->longest) {
             search->longest = block.longest;
             for (Py_ssize_t q = 0; q < search->count; q++)
-                search->limits[q] = limit_of_products(search, search->queries + q);
+                set_limit(search, q);
         }
         NAME(screen_block)(search, &block, &groups, from == 0);
     }

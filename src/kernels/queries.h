@@ -19,14 +19,14 @@ typedef float loose __attribute__((aligned(1), may_alias));
  *
  * `keys` is a heap of `count` exact keys with the furthest on top; a key is ordered by the value and then by the row.
  * Once there are k, `worst` is the value on top. `noted` holds `waiting` keys of rounded values. The k-th smallest value
- * is no larger than `bound`. `length` is that of the vector, for similarities. `asked` is what the bound of products
+ * is no larger than `bound`; the query's limit comes from what that was when it was `limited`. `length` is that of the vector, for similarities. `asked` is what the bound of products
  * needs: under L2 the length of what is screened less the centre, under INNER_PRODUCT that of the vector, under COSINE 1.
  * `projected` is the length of what is screened, where that is not the vector. A query that is `settled` is not
  * multiplied.
  */
 struct query {
     const loose *vector, *screened;
-    double length, asked, projected, bound;
+    double length, asked, projected, bound, limited;
     int64_t *keys, *noted;
     Py_ssize_t count, waiting;
     float worst;
@@ -206,6 +206,12 @@ static inline float limit_of_products(const struct search *search, const struct 
     return limit < FLT_MAX / 2 ? rounded_up(limit) : FLT_MAX;
 }
 
+static inline void set_limit(const struct search *search, Py_ssize_t q)
+{
+    search->queries[q].limited = search->queries[q].bound;
+    search->limits[q] = limit_of_products(search, search->queries + q);
+}
+
 /* Takes note that k rows have no larger value, by way of products, than this. */
 static inline void take_bound(const struct search *search, Py_ssize_t q, float value)
 {
@@ -220,7 +226,7 @@ static inline void take_bound(const struct search *search, Py_ssize_t q, float v
     bound += 1.5 * rounding(search, query, bound); /* half as much again, since it is a share of the exact value */
     if (bound < query->bound) {
         query->bound = bound;
-        search->limits[q] = limit_of_products(search, query);
+        set_limit(search, q);
     }
 }
 

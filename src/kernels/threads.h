@@ -9,6 +9,7 @@
  */
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <strings.h>
@@ -52,13 +53,18 @@ static int64_t now(void)
     return time.tv_sec * (int64_t)1000000000 + time.tv_nsec;
 }
 
-static inline void pause_a_moment(void)
+/* Some microseconds, unless another thread is to run on this CPU: perhaps the one that is waited for. */
+static void pause_a_moment(void)
 {
+    for (int i = 0; i < 64; i++)
 #if defined(__x86_64__)
-    __builtin_ia32_pause();
+        __builtin_ia32_pause();
 #elif defined(__aarch64__)
-    __asm__ volatile("yield");
+        __asm__ volatile("yield");
+#else
+        ;
 #endif
+    sched_yield();
 }
 
 static void take_parts(struct work *work)

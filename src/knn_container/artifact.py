@@ -152,9 +152,11 @@ def _write_index(index: faiss.Index, path: Path) -> None:
 
 def _write_array(array: LabelArray | IdArray, path: Path) -> None:
     # numpy's own writing to a file does not say why it failed.
-    buffer = BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    path.write_bytes(buffer.getbuffer())
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+    with path.open("wb") as file:
+        file.write(header.getbuffer())
+        file.write(np.ascontiguousarray(array).data)
 
 
 def load(folder: Path, check: Check = checksums.check) -> tuple[Model, Manifest]:

@@ -1,6 +1,8 @@
 """`ExactSearch` against brute force, over data on which float32 arithmetic goes wrong."""
 
 import concurrent.futures
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
@@ -191,6 +193,16 @@ def test_what_can_search_at_once_is_compared_before_anything_is_built():
     assert KD_TREE in _engines_in_use(search)
     seconds = {(timing.engine, timing.queries): timing.seconds for timing in search.timings}
     assert all(seconds[timing.engine, timing.queries] == timing.seconds for timing in compared)
+
+
+def test_rows_are_freed_with_their_search_without_a_collection_of_garbage():
+    search = search_in(np.random.default_rng(0).random((5_000, 20), np.float32), Metric.L2)
+    search.speed_up(10**9, queries=10**9)
+    gone = weakref.ref(search)
+    gc.disable()
+    del search
+    gc.enable()
+    assert gone() is None
 
 
 def test_a_tree_for_few_queries_is_not_built():

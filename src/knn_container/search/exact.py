@@ -54,8 +54,9 @@ class ExactSearch:
         """As `Search.speed_up`: all other engines."""
         if not self._trial:
             self.compare()
-        if self._trial:
-            for plan, timings in self._trial.build(room, queries, share):
+        trial, self._trial = self._trial, None  # it knows this search, and holds what it finds slow
+        if trial:
+            for plan, timings in trial.build(room, queries, share):
                 self._plan, self._timings = plan, timings  # searches under way go on with the plan they began with
 
     def _on_card(self) -> Engine | None:

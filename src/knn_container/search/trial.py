@@ -25,7 +25,7 @@ _BATCHES = {256: 64, 16: 4, 1: 0}  # queries in a batch, and from how many on wh
 _NEIGHBOURS, FEW = 16, 48
 _SLOWED = 3  # times that an engine which leaves rows out may take as long for more neighbours, beside brute force
 _SECONDS, _ENOUGH = 0.3, 0.02  # for the engines that need no building, and for one of them and a batch
-_HOPELESS = 2.5  # times as slow with few queries as another engine, from which it is not tried with more
+_HOPELESS = 2.5  # times as slow as another engine, from which one is not tried with as many queries, or with more
 _FEWEST = 4096  # rows from which building may pay
 _WORTH = 3  # times the speed from which a tree is built, since what is expected of it is rough
 _LINEAR = 0.75  # power of the number of rows from which a tree leaves out too few
@@ -125,7 +125,7 @@ class Trial:
         smaller = self._seconds[batch // 16]
         if engine not in smaller:
             return False
-        # The scan's time grows as queries do, once there are some; the other's, which is known then, does so later.
+        # From some queries on the scan's time grows as they do: it need not be measured to be known.
         growth = (16 if batch > 16 else 8) if engine.name == SCAN else 3
         if engine.name == SCAN and growth * smaller[engine] > _HOPELESS * self._best(batch):
             return False

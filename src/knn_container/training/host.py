@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,13 +37,15 @@ class Host:
         task: the job, as this host sees it.
         stop: tells when to end the reading early.
         telemetry: writes this host's lines.
+        model: set before test rows are scored.
     """
 
     def __init__(self, task: Job, stop: Stopper, telemetry: Telemetry) -> None:
         self.task = task
         self.stop = stop
         self.telemetry = telemetry
-        self._prepared: tuple[Model, threading.Thread] | None = None
+        self.model: Model | None = None
+        self._speeding_up: threading.Thread | None = None
         given = task.hyperparameters
         self._sampler = BottomK(given.sample_size, given.seed)
         self._received: TemporaryDirectory[str] | None = None
@@ -137,12 +140,22 @@ class Host:
         if not self._received:
             raise RuntimeError("no model has been received")
         with self._received as folder:  # the model stays readable when its files are gone
-            model, _ = artifact.load(Path(folder))
-        return model
+            self.model, _ = artifact.load(Path(folder))
+        return self.model
 
-    def prepare(self, model: Model, pieces: Sequence[Piece]) -> None:
-        """Takes the model by which pieces of the test channel will be scored, and makes it fast in the background."""
-        self._prepared = _prepare(model, pieces)
+    def speed_up(self, pieces: Sequence[Piece]) -> threading.Thread:
+        """Begins, in the background, to make faster what pieces of the test channel will be scored by.
+
+        Returns:
+            Who does it; `score` waits for it.
+        """
+        model = self.model or self._load()
+        room, expected = memory.room(), most_rows(sum(piece.size for piece in pieces), model.options.dimension)
+        self._speeding_up = threading.Thread(target=_speed_up, args=(model, room, expected), daemon=True)
+        with _unneeded():
+            model.compare()
+            self._speeding_up.start()
+        return self._speeding_up
 
     def score(self, pieces: Sequence[Piece], seed: int) -> tuple[Evaluation, float, tuple[Timing, ...]]:
         """Predicts the rows of pieces of the test channel.
@@ -157,8 +170,10 @@ class Host:
         Raises:
             UserError: names the file and the row that cannot be read.
         """
-        model, speeding_up = self._prepared or _prepare(self._load(), pieces)
-        speeding_up.join()
+        speeding_up = self._speeding_up or self.speed_up(pieces)
+        while speeding_up.is_alive() and not self.stop.requested:
+            speeding_up.join(0.1)
+        model = self.model or self._load()
         given, channel = self.task.hyperparameters, self.task.channels["test"]
         evaluation = Evaluation(model.options.predictor_type, seed)
         started, predicting, batches, tick = time.perf_counter(), 0.0, 0, Every(5)
@@ -176,17 +191,15 @@ class Host:
         return evaluation, predicting, model.timings
 
 
-def _prepare(model: Model, pieces: Sequence[Piece]) -> tuple[Model, threading.Thread]:
-    model.compare()
-    expected = most_rows(sum(piece.size for piece in pieces), model.options.dimension)
-    room = memory.room()
+def _speed_up(model: Model, room: int, queries: int) -> None:
+    with _unneeded():
+        model.speed_up(room, queries)
 
-    def speed_up() -> None:
-        try:
-            model.speed_up(room, expected)
-        except Exception:  # the model is good without
-            log.exception("The search of the test rows is no faster than it was.")
 
-    thread = threading.Thread(target=speed_up, name="speeding up", daemon=True)
-    thread.start()
-    return model, thread
+@contextmanager
+def _unneeded() -> Iterator[None]:
+    """Takes a failure for what it is: the model is good without."""
+    try:
+        yield
+    except Exception:
+        log.exception("The search of the test rows is no faster than it was.")

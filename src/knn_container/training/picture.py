@@ -50,7 +50,7 @@ def draw(facts: dict[str, Any], sample: Float64Array | None) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         panel(axes)
     layout.execute(figure)
-    figure.set_layout_engine("none")  # or saving would draw twice: once to lay out
+    figure.set_layout_engine(None)  # or saving would draw twice: once to lay out
     png = BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()

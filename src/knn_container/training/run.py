@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from knn_container import archive, artifact
+from knn_container import archive, artifact, cpu
 from knn_container.artifact import Manifest
 from knn_container.errors import AlgorithmError, UserError
 from knn_container.model import Model, ModelOptions
@@ -96,6 +96,10 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
     telemetry.lap("update.time")
     stopped_early = _stopped(hosts)
     built = build(task.hyperparameters, sample, options, lambda: stopped_early or stop.requested)
+    host.model = model = Model(built.index, sample.labels, sample.ids, built.options, built.zero_rows)
+    test = {} if stopped_early else pieces.get("test", {})
+    if test.get(host.name) and cpu.budget() > 1 and not stop.requested:
+        host.speed_up(test[host.name])
     telemetry.lap("finalize.time")
     manifest = Manifest(
         options=built.options,
@@ -108,11 +112,7 @@ def _lead(hosts: Hosts, host: Host, folders: Folders, *, pack: bool) -> None:
         hyperparameters=task.given,
         recall=built.recall,
     )
-    model = Model(built.index, sample.labels, sample.ids, built.options, built.zero_rows)
     del sample  # the index has the rows now
-    test = {} if stopped_early else pieces.get("test", {})
-    if test.get(host.name):
-        host.prepare(model, test[host.name])
     artifact.save(folders.model, manifest, built.index, model.labels, model.ids)
     if pack:
         archive.pack(folders.model, folders.archive)
