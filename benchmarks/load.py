@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.programs import ROOT, BenchmarkError, NotMeasured
+from benchmarks.programs import ROOT, BenchmarkError, NotMeasured, wait_until
 
 CSV = "text/csv"
 _LOST = 60.0  # seconds that an answer which never came, or was not 200, counts for
+_LEFT_OVER = 10.0  # seconds at most for requests of which the load that made them has not seen the answers
+_IDLE = 3  # the place of idle time in a line of /proc/stat
 _MARK = "#measured "
 _SCRIPT = ROOT / "benchmarks" / "rotating.lua"
 
@@ -63,7 +65,8 @@ class Route:
 
 
 def load(route: Route, connections: int, seconds: float) -> Loaded:
-    """Has wrk ask over so many connections, each as soon as it is answered."""
+    """Has wrk ask over so many connections, each as soon as it is answered, once the machine is idle."""
+    wait_until(_is_idle, _LEFT_OVER)
     url = f"http://127.0.0.1:{route.port}{route.path}"
     done = subprocess.run(
         ["wrk", "--threads=1", f"--connections={connections}", f"--duration={seconds:.0f}s", "--timeout=30s",
@@ -71,6 +74,19 @@ def load(route: Route, connections: int, seconds: float) -> Loaded:
         capture_output=True, text=True, timeout=seconds + 60, check=False,
     )  # fmt: skip
     return parse(done.stdout + done.stderr)
+
+
+def _is_idle() -> bool:
+    """Whether no server is still busy with what nobody waits for any more."""
+    first = _cpu_times()
+    time.sleep(0.2)
+    spent = [after - before for before, after in zip(first, _cpu_times(), strict=True)]
+    return spent[_IDLE] > 0.8 * sum(spent)
+
+
+def _cpu_times() -> list[int]:
+    """What all CPUs have done so far, in ticks: see proc_stat(5)."""
+    return [int(ticks) for ticks in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
 
 
 def parse(printed: str) -> Loaded:

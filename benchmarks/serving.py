@@ -115,6 +115,7 @@ def _middle(runs: list[Found]) -> Found:
 
 def _pings(bench: Bench, folder: Path, it: Way, server: Served) -> Found:
     """Health while all connections are busy."""
+    load(it.route(folder, server), 8, bench.pick(2.0, 1.0))
     with pinging(server.port) as seconds:
         load(it.route(folder, server), _GOAL_AT, bench.pick(6.0, 2.0))
     return {"p50": percentile(seconds, 50), "p99": percentile(seconds, 99), "count": len(seconds)}
