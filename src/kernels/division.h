@@ -62,7 +62,7 @@ static int compare_keys(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
-/* The numbers of rows in the order in which they lie along the column that spreads them most; NULL if there is no room for it. */
+/* The numbers of rows in their order along the column that spreads them most; NULL if there is no room for it. */
 static uint32_t *put_in_order(const struct search *search, struct block *block)
 {
     Py_ssize_t columns = search->screened_columns, number = search->number;
@@ -236,7 +236,7 @@ static void unite(const struct division *division, Py_ssize_t across)
 }
 
 /*
- * Decides how a search is cut: by queries if these are many; otherwise by rows, so that all queries pass over a part of
+ * Decides how a search is cut: by queries if these are very many; otherwise by rows, so that all queries pass over a part of
  * them while it is in the caches, though each part then keeps k rows of its own.
  */
 static void cut(struct division *division, int threads)
@@ -257,12 +257,16 @@ static void cut(struct division *division, int threads)
         return;
     if (division->way == LISTED || division->packed)
         division->across = (Py_ssize_t)fmin(most, division->packed ? fmax(1, count / 4) : count);
-    else if (count >= MANY * (double)threads)
+    else if (count >= PASS * (double)threads)
         division->across = (Py_ssize_t)fmin(most, fmax(threads, count / PASS));
     else {
-        /* What a part keeps is to be a quarter of its work at most, and to fit into memory. */
-        double fitting = fmin(each / (4 * kept), HELD / (count * k));
-        division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, 2 * threads), fitting));
+        /*
+         * What a part keeps is to be a quarter of its work at most, and to fit into memory. To pack a row takes as long as
+         * to multiply it with some 30 queries, so parts by queries, each of which packs all rows, are the better ones only
+         * for very many; and a part compares k rows of its own in float64, so that for many there are no more than threads.
+         */
+        double fitting = fmin(each / (4 * kept), HELD / (count * k)), several = count < MANY * (double)threads ? 2 : 1;
+        division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, several * threads), fitting));
         if (division->down < threads)
             division->across = (Py_ssize_t)fmin(count, threads / division->down);
     }
