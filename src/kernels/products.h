@@ -6,8 +6,11 @@
 /* Compares with a query what it has noted. */
 static void NAME(compare_noted)(const struct search *search, struct query *query)
 {
-    for (; query->waiting; query->waiting--)
+    for (; query->waiting; query->waiting--) {
+        if (query->waiting > 1)
+            fetch_row(search, row_of_key(query->noted[query->waiting - 2]));
         NAME(consider)(search, query, row_of_key(query->noted[query->waiting - 1]));
+    }
 }
 
 /* Notes, or compares, the rows of a panel or of two that a query may be near to; `bits` are theirs. */
