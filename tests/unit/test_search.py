@@ -397,5 +397,18 @@ def test_one_slow_moment_does_not_decide_which_engine_is_taken(monkeypatch):
     assert _engines_in_use(search) == {KD_TREE}
 
 
+def test_an_engine_takes_no_longer_for_a_batch_than_for_its_parts(monkeypatch):
+    search = search_in(_few_directions(np.random.default_rng(0), 20_000), Metric.L2)
+    fixed = {"products": 0.03, "scan": 0.04, KD_TREE: 0.001}
+
+    def large_are_slow(work):
+        name, queries = work.func.__self__.name, len(work.args[0])
+        return 0.05 if name == KD_TREE and queries == 256 else fixed[name]
+
+    monkeypatch.setattr(trial, "_seconds", large_are_slow)
+    search.speed_up(10**9, queries=10**9)
+    assert {few.name for _, few, _ in search._plan} == {KD_TREE}
+
+
 def _pretend(work, fixed):
     return fixed[work.func.__self__.name]

@@ -133,12 +133,16 @@ class Trial:
         return spent + growth * smaller[engine] < _SECONDS
 
     def _time(self, engine: Engine, batch: int) -> None:
-        """Notes how long a batch takes at best, of at most three times, and of two at least if these are short."""
+        """Notes how long a batch takes at best, of at most three times, and of two at least if these are short.
+
+        It takes no longer than its queries do in smaller batches, so that no pause of the machine decides against it.
+        """
         queries = np.ascontiguousarray(self._rows[:: max(1, len(self._rows) // batch)][:batch])
         took: list[float] = []
         while len(took) < 3 and sum(took) < (_AGAIN if len(took) < 2 else _ENOUGH):
             took.append(_seconds(partial(engine.search, queries, _NEIGHBOURS)))
-        self._seconds[batch][engine] = min(took)
+        in_parts = 16 * self._seconds[batch // 16].get(engine, np.inf) if batch > 1 else np.inf
+        self._seconds[batch][engine] = min(*took, in_parts)
 
     def _result(self) -> tuple[Plan, tuple[Timing, ...]]:
         best = {batch: min(found, key=found.__getitem__) for batch, found in self._seconds.items() if found}
