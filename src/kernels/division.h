@@ -236,6 +236,8 @@ static void unite(void *with, Py_ssize_t part)
     struct search search = *parts;
     Py_ssize_t first = search.count * (part % down) / down, last = search.count * (part % down + 1) / down;
     int64_t *noted = NULL;
+    if (first == last)
+        return;
     if (search.leaves && !(noted = malloc((size_t)(down * search.room + 1) * sizeof *noted))) {
         division->outcome = NO_MEMORY;
         return;
@@ -256,6 +258,7 @@ static void unite(void *with, Py_ssize_t part)
             continue;
         query->noted = noted;
         query->waiting = waiting;
+        set_limit(&search, q); /* with room for what all parts round by */
         shrink(&search, q, 0);
         division->code->compare_noted(&search, query);
     }
@@ -293,7 +296,7 @@ static void cut(struct division *division, int threads)
         /*
          * What a part keeps is to be a quarter of its work at most, and to fit into memory. To pack a row takes as long as
          * to multiply it with some 30 queries, so parts by queries, each of which packs all rows, are the better ones only
-         * for very many; and a part compares k rows of its own in float64, so that for many there are no more than threads.
+         * for very many; and each part has k rows of its own to find, so that for many there are no more than threads.
          */
         double fitting = fmin(each / (4 * kept), HELD / (count * k)), several = count < MANY * (double)threads ? 2 : 1;
         division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, several * threads), fitting));
@@ -313,7 +316,6 @@ static enum outcome search_on(struct division *division, int threads)
         put_side_by_side(&division->whole, division->vectors, division->packed->axis);
     run(search_part, division, parts, threads);
     free(division->whole.places);
-    division->whole.places = NULL;
     if (division->down > 1 && division->outcome == DONE) {
         double compared = (double)(division->whole.count * division->whole.k) * (double)division->whole.columns;
         run(unite, division, parts, compared / COMPARED < (patience ? WORTH_A_PART : WORTH_WAKING) ? 1 : threads);

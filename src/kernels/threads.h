@@ -76,7 +76,7 @@ static void take_parts(struct work *work)
         work->do_part(work->with, part);
 }
 
-/* Leaves the CPU of whoever posted work last, for any other that the process may use. */
+/* Leaves the CPU of whoever posted work last, for any other that the process's first thread may use. */
 static void keep_apart(void)
 {
     cpu_set_t others;
@@ -93,11 +93,10 @@ static void wait_for_work(void)
     long seen = pool.posted;
     if (patience) {
         pthread_mutex_unlock(&pool.lock);
-        if (sched_getcpu() == pool.cpu)
-            keep_apart();
         for (int64_t start = now(); pool.posted == seen && now() - start < patience;)
             pause_a_moment();
-        keep_apart();
+        if (pool.posted == seen)
+            keep_apart();
         pthread_mutex_lock(&pool.lock);
     }
     for (; pool.posted == seen; pool.asleep--) {
@@ -119,6 +118,8 @@ static void *help(void *nothing)
         }
         work->helpers++;
         pthread_mutex_unlock(&pool.lock);
+        if (patience && sched_getcpu() == pool.cpu)
+            keep_apart();
         take_parts(work);
         pthread_mutex_lock(&pool.lock);
         if (!--work->helpers)

@@ -109,6 +109,20 @@ def test_what_parts_have_noted_is_united_with_room_for_the_rounding_of_the_longe
         assert_found(found, expected)
 
 
+def test_what_a_part_has_noted_of_long_rows_is_not_left_out_by_the_limit_of_short_ones(instructions, brute_force):
+    assert instructions in SETS
+    query, rows = np.zeros((1, 64), np.float32), np.zeros((9_000, 64), np.float32)
+    query[0, :3] = 1
+    rows[:4_500, 0], rows[4_500:, 0] = -1, -1e7
+    rows[:1_000:25, 0] = 1.3
+    rows[4_500:5_500:25, :3] = 1e7, 1.4, -1e7  # which float32 adds up to 1
+    expected = brute_force(Metric.INNER_PRODUCT, rows, query, 20)
+    assert expected[0].min() == 4_500
+    for threads in (1, 2, 5):
+        found = search(Metric.INNER_PRODUCT, np.zeros(64, np.float32), query, rows, 20, threads=threads)
+        assert_found(found, expected)
+
+
 @pytest.mark.parametrize("kind", ["line", "clusters", "grid", "heavy tails"])
 @settings(max_examples=25)
 @given(

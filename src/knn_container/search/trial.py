@@ -135,7 +135,7 @@ class Trial:
     def _time(self, engine: Engine, batch: int) -> None:
         """Notes how long a batch takes at best, of at most three times, and of two at least if these are short.
 
-        It takes no longer than its queries do in smaller batches, so that no pause of the machine decides against it.
+        What its queries take in smaller batches counts if that is less, so that no pause of the machine decides.
         """
         queries = np.ascontiguousarray(self._rows[:: max(1, len(self._rows) // batch)][:batch])
         took: list[float] = []
