@@ -19,6 +19,7 @@
 struct kernels {
     const char *name;
     int (*search_by_products)(struct search *, const struct block *);
+    void (*compare_noted)(const struct search *, struct query *);
     void (*pack)(const struct search *, Py_ssize_t, Py_ssize_t, struct block *);
     void (*search_row_by_row)(const struct search *);
     int (*search_listed)(const struct search *);
@@ -160,6 +161,8 @@ static void end(struct search *search)
 {
     free(search->queries);
     free(search->keys);
+    free(search->noted);
+    free(search->limits);
 }
 
 /* Searches with some queries, from `first` on, among the rows of one part. */
@@ -200,7 +203,9 @@ static void search_part(void *with, Py_ssize_t part)
     struct query *queries = search.queries = malloc((size_t)(held + 1) * sizeof(struct query));
     int64_t *keys = search.keys = malloc((size_t)(held * search.k + 1) * sizeof(int64_t));
     search.noted = malloc((size_t)(step * search.room + 1) * sizeof(int64_t));
-    int outcome = queries && keys && search.noted ? DONE : NO_MEMORY;
+    search.limits = malloc((size_t)(step + 1) * sizeof(float));
+    search.leaves = division->down > 1 && step == last - first;
+    int outcome = queries && keys && search.noted && search.limits ? DONE : NO_MEMORY;
     for (Py_ssize_t q = first; outcome == DONE && q < last; q += step) {
         search.count = last - q < step ? last - q : step;
         if (division->down > 1) {
@@ -213,7 +218,6 @@ static void search_part(void *with, Py_ssize_t part)
     }
     if (outcome != DONE)
         division->outcome = outcome;
-    free(search.noted);
     search.queries = queries;
     search.keys = keys;
     search.count = held;
@@ -223,16 +227,45 @@ static void search_part(void *with, Py_ssize_t part)
         end(&search);
 }
 
-/* Puts together what was found of some queries among parts of the rows. */
-static void unite(const struct division *division, Py_ssize_t across)
+/* Puts together what was found, or only noted, of a share of some queries among parts of the rows. */
+static void unite(void *with, Py_ssize_t part)
 {
-    struct search *parts = division->parts + across * division->down;
-    Py_ssize_t first = border(division, across);
-    for (Py_ssize_t part = 1; part < division->down; part++)
-        for (Py_ssize_t q = 0; q < parts->count; q++)
-            for (Py_ssize_t i = 0; i < parts[part].queries[q].count; i++)
-                keep(parts->queries + q, parts->k, parts[part].queries[q].keys[i]);
-    give(parts, division->values, division->numbers, first);
+    struct division *division = with;
+    Py_ssize_t down = division->down, across = part / down;
+    const struct search *parts = division->parts + across * down;
+    struct search search = *parts;
+    Py_ssize_t first = search.count * (part % down) / down, last = search.count * (part % down + 1) / down;
+    int64_t *noted = NULL;
+    if (first == last)
+        return;
+    if (search.leaves && !(noted = malloc((size_t)(down * search.room + 1) * sizeof *noted))) {
+        division->outcome = NO_MEMORY;
+        return;
+    }
+    for (Py_ssize_t i = 1; i < down; i++)
+        search.longest = fmax(search.longest, parts[i].longest);
+    for (Py_ssize_t q = first; q < last; q++) {
+        struct query *query = search.queries + q;
+        Py_ssize_t waiting = 0;
+        for (Py_ssize_t i = 0; i < down; i++) {
+            const struct query *other = parts[i].queries + q;
+            for (Py_ssize_t j = 0; j < other->waiting; j++)
+                noted[waiting++] = other->noted[j] + parts[i].first;
+            for (Py_ssize_t j = 0; i && j < other->count; j++)
+                keep(query, search.k, other->keys[j]);
+        }
+        if (!waiting)
+            continue;
+        query->noted = noted;
+        query->waiting = waiting;
+        set_limit(&search, q); /* with room for what all parts round by */
+        shrink(&search, q, 0);
+        division->code->compare_noted(&search, query);
+    }
+    free(noted);
+    search.queries += first;
+    search.count = last - first;
+    give(&search, division->values, division->numbers, border(division, across) + first);
 }
 
 /*
@@ -263,7 +296,7 @@ static void cut(struct division *division, int threads)
         /*
          * What a part keeps is to be a quarter of its work at most, and to fit into memory. To pack a row takes as long as
          * to multiply it with some 30 queries, so parts by queries, each of which packs all rows, are the better ones only
-         * for very many; and a part compares k rows of its own in float64, so that for many there are no more than threads.
+         * for very many; and each part has k rows of its own to find, so that for many there are no more than threads.
          */
         double fitting = fmin(each / (4 * kept), HELD / (count * k)), several = count < MANY * (double)threads ? 2 : 1;
         division->down = (Py_ssize_t)fmax(1, fmin(fmin(most, several * threads), fitting));
@@ -283,12 +316,12 @@ static enum outcome search_on(struct division *division, int threads)
         put_side_by_side(&division->whole, division->vectors, division->packed->axis);
     run(search_part, division, parts, threads);
     free(division->whole.places);
-    for (Py_ssize_t across = 0; division->down > 1 && across < division->across; across++) {
-        if (division->outcome == DONE)
-            unite(division, across);
-        for (Py_ssize_t part = 0; part < division->down; part++)
-            end(division->parts + across * division->down + part);
+    if (division->down > 1 && division->outcome == DONE) {
+        double compared = (double)(division->whole.count * division->whole.k) * (double)division->whole.columns;
+        run(unite, division, parts, compared / COMPARED < (patience ? WORTH_A_PART : WORTH_WAKING) ? 1 : threads);
     }
+    for (Py_ssize_t part = 0; division->down > 1 && part < parts; part++)
+        end(division->parts + part);
     free(division->parts);
     return division->outcome;
 }

@@ -95,8 +95,8 @@ static void *allocate_all(const size_t *bytes, int count, void **places)
 #endif
 
 #define KERNELS(name, suffix)                                                                                \
-    {name, search_by_products##suffix, pack##suffix, search_row_by_row##suffix, search_listed##suffix,       \
-     compare_all##suffix, length_of##suffix}
+    {name, search_by_products##suffix, compare_noted##suffix, pack##suffix, search_row_by_row##suffix,       \
+     search_listed##suffix, compare_all##suffix, length_of##suffix}
 
 static const struct kernels choices[] = {
 #ifdef HAS_CHOICE

@@ -2,7 +2,7 @@
  * Panels of rows, for one instruction set: how rows are packed, and multiplied with queries.
  */
 
-/* Copies some rows as products need them: see `struct block`. */
+/* Copies some rows as products need them (see `struct block`), while those of the next panel come from memory. */
 static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t number, struct block *block)
 {
     Py_ssize_t columns = search->screened_columns;
@@ -12,21 +12,22 @@ static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t
     block->longest = search->metric == COSINE;
     for (Py_ssize_t first = 0; first < number; first += WIDTH) {
         float *panel = block->panels + first * columns, *added = block->added + first, squares[WIDTH];
-        for (int lane = 0; lane < WIDTH; lane += 4) {
-            const loose *rows[4];
-            four total = {0};
-            for (int i = 0; i < 4; i++) {
-                Py_ssize_t row = first + lane + i;
-                row = start + (row < number ? row : number - 1);
-                rows[i] = search->screened + (search->order ? search->order[row] : row) * columns;
-            }
-            for (Py_ssize_t part = 0; part < columns; part += SUMMED) {
+        const loose *rows[WIDTH];
+        four totals[WIDTH / 4] = {0};
+        for (int lane = 0; lane < WIDTH; lane++) {
+            Py_ssize_t row = start + (first + lane < number ? first + lane : number - 1);
+            rows[lane] = search->screened + (search->order ? search->order[row] : row) * columns;
+        }
+        const char *next = (const char *)rows[0] + WIDTH * columns * (Py_ssize_t)sizeof(float);
+        for (Py_ssize_t part = 0; part < columns; part += SUMMED)
+            for (int lane = 0; lane < WIDTH; lane += 4) {
                 Py_ssize_t j = part, end = columns - part < SUMMED ? columns : part + SUMMED;
                 four sums = {0};
-                for (; j + 4 <= end; j += 4) {
+                for (; j + 4 <= end; j += 4, next += LINE) {
                     four numbers[4];
+                    fetch(next);
                     for (int i = 0; i < 4; i++) {
-                        memcpy(&numbers[i], rows[i] + j, sizeof(four));
+                        memcpy(&numbers[i], rows[lane + i] + j, sizeof(four));
                         if (search->metric == L2) {
                             four centre;
                             memcpy(&centre, search->centre + j, sizeof(four));
@@ -41,14 +42,15 @@ static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t
                 }
                 for (; j < end; j++) {
                     float centre = search->metric == L2 ? search->centre[j] : 0;
-                    four numbers = {rows[0][j] - centre, rows[1][j] - centre, rows[2][j] - centre, rows[3][j] - centre};
+                    four numbers;
+                    for (int i = 0; i < 4; i++)
+                        numbers[i] = rows[lane + i][j] - centre;
                     memcpy(panel + j * WIDTH + lane, &numbers, sizeof(four));
                     sums += numbers * numbers;
                 }
-                total += sums;
+                totals[lane / 4] += sums;
             }
-            memcpy(squares + lane, &total, sizeof(four));
-        }
+        memcpy(squares, totals, sizeof squares);
         int safe = 1;
         for (int lane = 0; lane < WIDTH; lane++)
             safe &= squares[lane] < 1e36f && (search->metric != COSINE || squares[lane] > 1e-30f);

@@ -6,8 +6,11 @@
 /* Compares with a query what it has noted. */
 static void NAME(compare_noted)(const struct search *search, struct query *query)
 {
-    for (; query->waiting; query->waiting--)
+    for (; query->waiting; query->waiting--) {
+        if (query->waiting > 1)
+            fetch_row(search, row_of_key(query->noted[query->waiting - 2]));
         NAME(consider)(search, query, row_of_key(query->noted[query->waiting - 1]));
+    }
 }
 
 /* Notes, or compares, the rows of a panel or of two that a query may be near to; `bits` are theirs. */
@@ -299,7 +302,6 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     size_t cells = (size_t)(groups.most * LANES), copied = packed ? 0 : (size_t)step;
     const size_t bytes[] = {
         (size_t)(search->count * columns) * sizeof(float),
-        (size_t)search->count * sizeof(float),
         TILE * cells * sizeof(float),
         cells * sizeof(float),
         cells * sizeof(int64_t),
@@ -307,14 +309,13 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
         copied * (size_t)columns * sizeof(float),
         copied * sizeof(float),
     };
-    void *places[8], *memory = allocate_all(bytes, 8, places);
+    void *places[7], *memory = allocate_all(bytes, 7, places);
     search->factors = places[0];
-    search->limits = places[1];
-    groups.minima = places[2];
-    groups.cells = places[3];
-    groups.keys = places[4];
-    groups.near = places[5];
-    float *panels = places[6], *added = places[7];
+    groups.minima = places[1];
+    groups.cells = places[2];
+    groups.keys = places[3];
+    groups.near = places[4];
+    float *panels = places[5], *added = places[6];
     if (!memory)
         return 0;
     double added_up = columns < SUMMED ? (double)columns : SUMMED + (double)columns / SUMMED;
@@ -345,7 +346,8 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     for (Py_ssize_t q = 0; q < search->count; q++) {
         if (search->queries[q].waiting > search->k)
             shrink(search, q, 0);
-        NAME(compare_noted)(search, search->queries + q);
+        if (!search->leaves)
+            NAME(compare_noted)(search, search->queries + q);
     }
     free(memory);
     return 1;

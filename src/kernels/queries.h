@@ -9,6 +9,7 @@
  */
 
 #define SUMMED 128 /* products that are added up before their sum is added to others */
+#define LINE 64    /* bytes that come from memory at a time */
 
 enum metric { L2, INNER_PRODUCT, COSINE };
 
@@ -19,10 +20,10 @@ typedef float loose __attribute__((aligned(1), may_alias));
  *
  * `keys` is a heap of `count` exact keys with the furthest on top; a key is ordered by the value and then by the row.
  * Once there are k, `worst` is the value on top. `noted` holds `waiting` keys of rounded values. The k-th smallest value
- * is no larger than `bound`; the query's limit comes from what that was when it was `limited`. `length` is that of the vector, for similarities. `asked` is what the bound of products
- * needs: under L2 the length of what is screened less the centre, under INNER_PRODUCT that of the vector, under COSINE 1.
- * `projected` is the length of what is screened, where that is not the vector. A query that is `settled` is not
- * multiplied.
+ * is no larger than `bound`; the query's limit comes from what that was when it was `limited`. `length` is that of the
+ * vector, for similarities. `asked` is what the bound of products needs: under L2 the length of what is screened less the
+ * centre, under INNER_PRODUCT that of the vector, under COSINE 1. `projected` is the length of what is screened, where
+ * that is not the vector. A query that is `settled` is not multiplied.
  */
 struct query {
     const loose *vector, *screened;
@@ -36,12 +37,13 @@ struct query {
 /*
  * A search among `number` rows, numbered from `first` on; `screened` are the rows or, if it `projects`, their
  * projections. If the rows of panels do not lie in their own `order`, these are their numbers; if the queries do not,
- * `places` are theirs. By products, `factors` are (count, columns) what rows are multiplied with, and a row whose value is more
- * than `limits` has for the query is not near to it. Each query can note `room` rows. No row so far is longer than
- * `longest`, by which similarities round; products round by a `relative` and a `tiny` error.
+ * `places` are theirs. By products, `factors` are (count, columns) what rows are multiplied with, and a row whose value is
+ * more than `limits` has for the query is not near to it. Each query can note `room` rows; in the end they are compared,
+ * unless the search `leaves` them to one among more rows. No row so far is longer than `longest`, by which similarities
+ * round; products round by a `relative` and a `tiny` error.
  */
 struct search {
-    int metric, projects;
+    int metric, projects, leaves;
     const loose *rows, *screened, *centre;
     Py_ssize_t number, columns, screened_columns, first, k, count, listed, room;
     struct query *queries;
@@ -105,6 +107,19 @@ static inline float value_of_key(int64_t key)
 static inline int64_t row_of_key(int64_t key)
 {
     return key & UINT32_MAX;
+}
+
+/* Asks for what will be read soon; a place where nothing is does no harm. */
+static inline void fetch(const void *place)
+{
+    __builtin_prefetch(place, 0, 2);
+}
+
+static inline void fetch_row(const struct search *search, Py_ssize_t number)
+{
+    const char *row = (const char *)(search->rows + number * search->columns);
+    for (size_t at = 0; at < (size_t)search->columns * sizeof(float); at += LINE)
+        fetch(row + at);
 }
 
 static inline float rounded_up(double value)

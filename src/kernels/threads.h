@@ -4,8 +4,9 @@
  * They begin when they are first asked for, know nothing of Python, and leave signals to others. A search is cut into
  * more parts than there are threads; whoever is free takes the next, so that one that is slow to wake up holds up
  * nobody. To wake a thread that sleeps takes some 50 us, and several times as long if its CPU sleeps too: after its last
- * part it waits busily for longer than that, or searches that follow each other would each find it asleep. As with
- * OpenMP's threads, there is no such waiting where OMP_WAIT_POLICY is PASSIVE, and only longer searches are cut then.
+ * part it waits busily for longer than that, or searches that follow each other would each find it asleep. It falls asleep
+ * away from the CPU that searches came from, where Linux would often wake it, to run there when the search is over. As
+ * with OpenMP's threads, there is no such waiting where OMP_WAIT_POLICY is PASSIVE, and only longer searches are cut then.
  */
 
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include <stdatomic.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BUSILY 500000 /* nanoseconds that a thread waits busily */
 #define STACK (1 << 18)
@@ -35,6 +37,7 @@ static struct {
     struct work *open;
     atomic_long posted; /* works so far */
     int threads, asleep;
+    atomic_int cpu; /* of whoever posted the last of them */
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER, .fewer = PTHREAD_COND_INITIALIZER};
 
 static int64_t patience = BUSILY; /* nanoseconds that threads of this process wait busily */
@@ -73,6 +76,17 @@ static void take_parts(struct work *work)
         work->do_part(work->with, part);
 }
 
+/* Leaves the CPU of whoever posted work last, for any other that the process's first thread may use. */
+static void keep_apart(void)
+{
+    cpu_set_t others;
+    if (sched_getaffinity(getpid(), sizeof others, &others))
+        return;
+    CPU_CLR(pool.cpu, &others);
+    if (CPU_COUNT(&others))
+        sched_setaffinity(0, sizeof others, &others);
+}
+
 /* Waits for work that was not there before, with the lock held. */
 static void wait_for_work(void)
 {
@@ -81,6 +95,8 @@ static void wait_for_work(void)
         pthread_mutex_unlock(&pool.lock);
         for (int64_t start = now(); pool.posted == seen && now() - start < patience;)
             pause_a_moment();
+        if (pool.posted == seen)
+            keep_apart();
         pthread_mutex_lock(&pool.lock);
     }
     for (; pool.posted == seen; pool.asleep--) {
@@ -102,6 +118,8 @@ static void *help(void *nothing)
         }
         work->helpers++;
         pthread_mutex_unlock(&pool.lock);
+        if (patience && sched_getcpu() == pool.cpu)
+            keep_apart();
         take_parts(work);
         pthread_mutex_lock(&pool.lock);
         if (!--work->helpers)
@@ -140,6 +158,7 @@ static void run(void (*do_part)(void *, Py_ssize_t), void *with, Py_ssize_t part
     have_threads(work.most);
     work.after = pool.open;
     pool.open = &work;
+    pool.cpu = sched_getcpu();
     pool.posted++;
     int sleepers = pool.asleep;
     pthread_mutex_unlock(&pool.lock);

@@ -94,6 +94,35 @@ def test_searches_are_divided_among_threads(*, instructions, brute_force, kind, 
             assert_found(search(metric, few[1].mean(axis=0), queries, rows, k, *few, threads=threads), expected)
 
 
+def test_what_parts_have_noted_is_united_with_room_for_the_rounding_of_the_longest_row(instructions, brute_force):
+    # The nearest rows, the last ones, are long: products cancel out, and float32 misjudges which are nearest.
+    assert instructions in SETS
+    rng = np.random.default_rng(0)
+    half, row = rng.normal(size=(60, 45)), rng.normal(size=45)
+    queries = np.hstack([half, 0.001 * row - half]).astype(np.float32)
+    rows = rng.normal(size=(9_000, 90)) * 1e-6
+    rows[-60:] += np.tile(row, 2)
+    rows = rows.astype(np.float32)
+    expected = brute_force(Metric.INNER_PRODUCT, rows, queries, 20)
+    for threads in (1, 2, 5):
+        found = search(Metric.INNER_PRODUCT, np.zeros(90, np.float32), queries, rows, 20, threads=threads)
+        assert_found(found, expected)
+
+
+def test_what_a_part_has_noted_of_long_rows_is_not_left_out_by_the_limit_of_short_ones(instructions, brute_force):
+    assert instructions in SETS
+    query, rows = np.zeros((1, 64), np.float32), np.zeros((9_000, 64), np.float32)
+    query[0, :3] = 1
+    rows[:4_500, 0], rows[4_500:, 0] = -1, -1e7
+    rows[:1_000:25, 0] = 1.3
+    rows[4_500:5_500:25, :3] = 1e7, 1.4, -1e7  # which float32 adds up to 1
+    expected = brute_force(Metric.INNER_PRODUCT, rows, query, 20)
+    assert expected[0].min() == 4_500
+    for threads in (1, 2, 5):
+        found = search(Metric.INNER_PRODUCT, np.zeros(64, np.float32), query, rows, 20, threads=threads)
+        assert_found(found, expected)
+
+
 @pytest.mark.parametrize("kind", ["line", "clusters", "grid", "heavy tails"])
 @settings(max_examples=25)
 @given(

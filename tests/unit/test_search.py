@@ -383,5 +383,32 @@ def test_what_leaves_rows_out_is_to_be_three_times_as_fast_for_many_neighbours(m
         assert {many.name for _, _, many in search._plan} == {name}
 
 
+def test_one_slow_moment_does_not_decide_which_engine_is_taken(monkeypatch):
+    search = search_in(_few_directions(np.random.default_rng(0), 20_000), Metric.L2)
+    fixed, seen = {"products": 0.01, "scan": 0.015, KD_TREE: 0.001}, []
+
+    def first_is_slow(work):
+        asked = work.func.__self__.name, len(work.args[0])
+        seen.append(asked)
+        return 0.05 if seen.count(asked) == 1 else fixed[asked[0]]
+
+    monkeypatch.setattr(trial, "_seconds", first_is_slow)
+    search.speed_up(10**9, queries=10**9)
+    assert _engines_in_use(search) == {KD_TREE}
+
+
+def test_an_engine_takes_no_longer_for_a_batch_than_for_its_parts(monkeypatch):
+    search = search_in(_few_directions(np.random.default_rng(0), 20_000), Metric.L2)
+    fixed = {"products": 0.03, "scan": 0.04, KD_TREE: 0.001}
+
+    def large_are_slow(work):
+        name, queries = work.func.__self__.name, len(work.args[0])
+        return 0.05 if name == KD_TREE and queries == 256 else fixed[name]
+
+    monkeypatch.setattr(trial, "_seconds", large_are_slow)
+    search.speed_up(10**9, queries=10**9)
+    assert {few.name for _, few, _ in search._plan} == {KD_TREE}
+
+
 def _pretend(work, fixed):
     return fixed[work.func.__self__.name]

@@ -24,7 +24,8 @@ Plan = list[tuple[int, Engine, Engine]]
 _BATCHES = {256: 64, 16: 4, 1: 0}  # queries in a batch, and from how many on what was found for it is used
 _NEIGHBOURS, FEW = 16, 48
 _SLOWED = 3  # times that an engine which leaves rows out may take as long for more neighbours, beside brute force
-_SECONDS, _ENOUGH = 0.3, 0.02  # for the engines that need no building, and for one of them and a batch
+_SECONDS = 0.3  # for the engines that need no building
+_ENOUGH, _AGAIN = 0.02, 0.06  # for one of them and a batch, and up to which one moment is not to decide
 _HOPELESS = 2.5  # times as slow as another engine, from which one is not tried with as many queries, or with more
 _FEWEST = 4096  # rows from which building may pay
 _WORTH = 3  # times the speed from which a tree is built, since what is expected of it is rough
@@ -132,12 +133,16 @@ class Trial:
         return spent + growth * smaller[engine] < _SECONDS
 
     def _time(self, engine: Engine, batch: int) -> None:
-        """Notes how long a batch takes at best, of at most three times."""
+        """Notes how long a batch takes at best, of at most three times, and of two at least if these are short.
+
+        What its queries take in smaller batches counts if that is less, so that no pause of the machine decides.
+        """
         queries = np.ascontiguousarray(self._rows[:: max(1, len(self._rows) // batch)][:batch])
         took: list[float] = []
-        while len(took) < 3 and sum(took) < _ENOUGH:
+        while len(took) < 3 and sum(took) < (_AGAIN if len(took) < 2 else _ENOUGH):
             took.append(_seconds(partial(engine.search, queries, _NEIGHBOURS)))
-        self._seconds[batch][engine] = min(took)
+        in_parts = 16 * self._seconds[batch // 16].get(engine, np.inf) if batch > 1 else np.inf
+        self._seconds[batch][engine] = min(*took, in_parts)
 
     def _result(self) -> tuple[Plan, tuple[Timing, ...]]:
         best = {batch: min(found, key=found.__getitem__) for batch, found in self._seconds.items() if found}
