@@ -15,13 +15,19 @@ def return_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
+def return_freed() -> None:
+    """Hands back what has been freed so far, also from between blocks that are in use."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keep_large_blocks() -> None:
     """Hands back what has been freed so far, and has glibc keep blocks of up to 32 MB from then on.
 
     A search that takes them again is up to a fifth faster.
     """
+    return_freed()
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 

@@ -89,12 +89,13 @@ class Gatherer:
         while group := self._next_group():
             with self._turns.turn():
                 answers = list(_answers(group))
-            for asked, answer in zip(group, answers, strict=True):
+            delivers = [asked.deliver for asked in group]
+            del group  # and with it the model, which may be unloaded once the answers are there
+            for deliver, answer in zip(delivers, answers, strict=True):
                 try:
-                    asked.deliver(answer)
+                    deliver(answer)
                 except Exception:
                     log.exception("An answer cannot be delivered.")
-            del group, answers
 
     def _next_group(self) -> list[_Asked]:
         """Takes the request that has waited longest, and those that go with it."""

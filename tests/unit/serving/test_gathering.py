@@ -1,6 +1,8 @@
 """Requests that are searched for together are answered as each alone."""
 
 import threading
+import weakref
+from queue import SimpleQueue
 
 import faiss
 import numpy as np
@@ -202,3 +204,13 @@ def test_an_answer_that_cannot_be_delivered_stops_no_other(caplog):
     gatherer.ask(model, np.ones((1, COLUMNS), np.float32), None, None, broken)
     assert gatherer.predict(model, np.ones((1, COLUMNS), np.float32)).predicted.shape == (1,)
     assert "An answer cannot be delivered" in caplog.text
+
+
+def test_a_model_that_is_forgotten_is_gone_when_its_last_answer_comes():
+    model, gatherer = make_model(), Gatherer(CpuTurns(1))
+    left, forgotten, found = weakref.ref(model), threading.Event(), SimpleQueue()
+    gatherer._pool.submit(forgotten.wait)
+    gatherer.ask(model, np.zeros((1, COLUMNS), np.float32), None, None, lambda _answer: found.put(left()))
+    del model
+    forgotten.set()
+    assert found.get(timeout=60) is None
