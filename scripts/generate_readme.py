@@ -11,7 +11,8 @@ from pathlib import Path
 
 import generate_dry_runs
 
-from knn_container import hyperparameters, settings
+from knn_container import settings
+from knn_container.hyperparameter_table import TABLE
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -25,8 +26,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def hyperparameter_table() -> str:
     """The hyperparameters, in the order in which they are declared."""
     rows = (
-        (f"`{row.name}`", row.allowed, "required" if row.required else code(row.default), row.help)
-        for row in hyperparameters.TABLE
+        (f"`{row.name}`", row.allowed, "required" if row.required else code(row.default), row.help) for row in TABLE
     )
     return table(("name", "allowed", "default", "meaning"), rows)
 

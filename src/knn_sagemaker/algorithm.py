@@ -3,9 +3,8 @@
 import re
 from typing import Any
 
-from knn_container import hyperparameters
 from knn_container.formats import mediatype
-from knn_container.hyperparameters import AUTO, Hyperparameter
+from knn_container.hyperparameter_table import AUTO, TABLE, Hyperparameter
 from knn_sagemaker import metrics
 from knn_sagemaker.requests import without_none
 from knn_sagemaker.training import TUNABLE
@@ -41,7 +40,7 @@ def specification(name: str, image: str) -> dict[str, Any]:
         "AlgorithmDescription": "k-nearest neighbours, in place of SageMaker's built-in k-NN.",
         "TrainingSpecification": {
             "TrainingImage": image,
-            "SupportedHyperParameters": [_hyperparameter(row) for row in hyperparameters.TABLE],
+            "SupportedHyperParameters": [_hyperparameter(row) for row in TABLE],
             "SupportedTrainingInstanceTypes": INSTANCE_TYPES,
             "SupportsDistributedTraining": True,
             "MetricDefinitions": metrics.definitions(),

@@ -5,8 +5,8 @@ import os
 import re
 from pathlib import Path
 
-from knn_container import hyperparameters
 from knn_container.formats import mediatype
+from knn_container.hyperparameter_table import TABLE
 from knn_sagemaker import metrics
 from knn_sagemaker.settings import SPOT_WAIT
 from knn_sagemaker.training import TUNABLE
@@ -15,7 +15,7 @@ from knn_sagemaker.waiting import KINDS
 ROLE_VARIABLE = "KNN_SAGEMAKER_ROLE"
 BUCKET_VARIABLE = "KNN_SAGEMAKER_BUCKET"
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
-PUBLIC = [row for row in hyperparameters.TABLE if not row.name.startswith("_")]
+PUBLIC = [row for row in TABLE if not row.name.startswith("_")]
 
 Parser = argparse.ArgumentParser
 

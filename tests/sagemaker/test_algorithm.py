@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from knn_container.hyperparameters import TABLE
+from knn_container.hyperparameter_table import TABLE
 from knn_sagemaker.metrics import METRICS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

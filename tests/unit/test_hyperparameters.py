@@ -2,6 +2,7 @@ import pytest
 
 from knn_container import hyperparameters
 from knn_container.errors import UserError
+from knn_container.hyperparameter_table import TABLE
 from knn_container.metric import Metric
 
 NEEDED = {"k": "3", "predictor_type": "classifier", "sample_size": "100"}
@@ -233,7 +234,7 @@ def test_what_is_no_decimal_number_is_no_target(text):
 
 
 def test_defaults_that_the_platform_adds_contradict_nothing():
-    defaults = {row.name: str(row.default) for row in hyperparameters.TABLE if row.default is not None}
+    defaults = {row.name: str(row.default) for row in TABLE if row.default is not None}
     assert hyperparameters.parse(defaults | NEEDED) == parse()
     chosen = hyperparameters.parse(defaults | {"_faiss_index_nprobe": "9"} | NEEDED | CHOSEN)
     assert (chosen.chooses_index, chosen.target_recall) == (True, 0.99)
@@ -251,7 +252,7 @@ def test_until_an_index_is_chosen_it_takes_what_exact_search_takes():
 
 
 def test_every_row_of_the_table_says_what_it_is_and_takes_its_default():
-    for row in hyperparameters.TABLE:
+    for row in TABLE:
         assert row.help.endswith(".")
         assert row.allowed
         assert not (row.required and row.default is not None)

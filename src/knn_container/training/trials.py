@@ -12,7 +12,7 @@ import numpy as np
 
 from knn_container import gpu, index
 from knn_container.batch import Float32Array
-from knn_container.hyperparameters import PQ_M
+from knn_container.hyperparameter_table import PQ_M
 from knn_container.index import FLAT, IVF_PQ, IVF_RABITQ, IndexSpec
 from knn_container.metric import Metric
 from knn_container.recall import HeldBack, Recall
