@@ -4,58 +4,41 @@ Whoever reaches a Dask port can run code there. So nothing listens on another ad
 of the job know this one, and Dask's own settings (`DASK_DISTRIBUTED__COMM__TLS__...`) have it use TLS.
 """
 
-import asyncio
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
-import dask
 from distributed import Client, Scheduler, Security, Worker, get_worker
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
-from distributed.utils import LoopRunner
 
 from knn_container.errors import AlgorithmError, PlatformError, ReadingStopped, TrainingError, UserError
+from knn_container.training import dask_parts
+from knn_container.training.dask_parts import LOST, Loop
 from knn_container.training.failures import classify, on_host
 from knn_container.training.host import Host
 from knn_container.training.hosts import Result
 
-_PORT = 8786  # the scheduler's
-_LOST = 20.0  # seconds without a sign of life after which a host is given up; Dask looks as often
 _PULSE = 5.0  # seconds between looks whether the leading host lives
 _LOOK = 0.2  # seconds between looks whether something has happened
 _GOODBYE = 10.0  # seconds that the other hosts have to take note of the job's end
 _PLUGIN = "knn-container"
 _CAUSES = (
-    f"it was ended from outside (out of memory?), hung, or could not be reached for {_LOST:.0f} seconds. Its own log "
+    f"it was ended from outside (out of memory?), hung, or could not be reached for {LOST:.0f} seconds. Its own log "
     "may say more."
 )
-_SETTINGS = {
-    "distributed.admin.tick.limit": "10 minutes",  # no warnings that the machine is busy
-    "distributed.comm.timeouts.connect": "10s",
-    "distributed.comm.timeouts.tcp": f"{_LOST}s",
-    "distributed.diagnostics.nvml": False,
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.scheduler.http.routes": [],
-    "distributed.scheduler.work-stealing": False,
-    "distributed.scheduler.worker-ttl": f"{_LOST}s",
-    "distributed.worker.http.routes": [],
-    "distributed.worker.profile.enabled": False,
-}
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Cluster:
     """The hosts of a job, for the one that leads it; `lead` makes one."""
 
-    def __init__(self, host: Host, loop: "_Loop") -> None:
+    def __init__(self, host: Host, loop: Loop) -> None:
         self._host = host
         self._loop = loop
         self._watch = _Watch(host)
@@ -76,10 +59,10 @@ class Cluster:
         """
         deadline = time.monotonic() + seconds
         address = _own_address(self._host, deadline, seconds)
-        security, protocol = _security()
+        security, protocol = dask_parts.read_security()
         scheduler: Scheduler = self._loop.run(self._start(address, security, protocol))
         self._client = Client(
-            scheduler.address, loop=self._loop.tornado, security=security, set_as_default=False, timeout=_LOST
+            scheduler.address, loop=self._loop.tornado, security=security, set_as_default=False, timeout=LOST
         )
         self._parts.insert(0, self._client)
         log.info("Waiting for the hosts %s...", ", ".join(self.names[1:]))
@@ -89,12 +72,13 @@ class Cluster:
         log.info("All %d hosts have joined.", len(self.names))
 
     async def _start(self, address: str, security: Security, protocol: str) -> Scheduler:
-        scheduler = Scheduler(host=address, port=_PORT, protocol=protocol, security=security, dashboard=False)
-        scheduler.add_plugin(self._watch)
-        await _begin(scheduler, f"{address}:{_PORT}")
+        scheduler = await dask_parts.start_scheduler(self._watch, address, security, protocol)
         self._parts.append(scheduler)
-        scheduler.http_server.stop()
-        self._parts.insert(0, await _start_worker(_Here(self._host), scheduler.address, address, security, _LOST))
+        here = _Here(self._host)
+        worker = await dask_parts.start_worker(
+            scheduler.address, self._host.name, here, address=address, security=security, seconds=LOST
+        )
+        self._parts.insert(0, worker)
         return scheduler
 
     def each(self, work: Callable[..., Result], arguments: Mapping[str, tuple[Any, ...]]) -> dict[str, Result]:
@@ -130,7 +114,7 @@ class Cluster:
             self._loop.run(told, _GOODBYE)
         for part in self._parts:
             with suppress(Exception):
-                self._loop.run(_close(part), _GOODBYE)
+                self._loop.run(dask_parts.close(part), _GOODBYE)
 
 
 @contextmanager
@@ -144,8 +128,8 @@ def lead(host: Host, seconds: float) -> Iterator[Cluster]:
     Raises:
         PlatformError: names the hosts that did not join in time, or one that was lost.
     """
-    _configure()
-    cluster = Cluster(host, _Loop())
+    dask_parts.configure()
+    cluster = Cluster(host, Loop())
     try:
         cluster.join(seconds)
         yield cluster
@@ -165,13 +149,22 @@ def follow(host: Host, seconds: float) -> None:
     Raises:
         TrainingError: what ended the job, on whatever host.
     """
-    _configure()
-    loop, leader, here = _Loop(), host.task.hosts[0], _Here(host)
+    dask_parts.configure()
+    loop, leader, here = Loop(), host.task.hosts[0], _Here(host)
     deadline = time.monotonic() + seconds
     address = _own_address(host, deadline, seconds)
-    security, protocol = _security()
+    security, protocol = dask_parts.read_security()
     log.info("Waiting for the host %s, which leads...", leader)
-    starting = loop.start(_start_worker(here, f"{protocol}://{leader}:{_PORT}", address, security, seconds + _LOST))
+    starting = loop.start(
+        dask_parts.start_worker(
+            f"{protocol}://{leader}:{dask_parts.PORT}",
+            host.name,
+            here,
+            address=address,
+            security=security,
+            seconds=seconds + LOST,
+        )
+    )
     while not starting.done():
         try:
             _wait(host, deadline, seconds, [leader])
@@ -187,7 +180,7 @@ def follow(host: Host, seconds: float) -> None:
             loop.run(worker.close(timeout=1, executor_wait=False), _GOODBYE)
 
 
-def _attend(worker: Worker, here: "_Here", loop: "_Loop", leader: str) -> None:
+def _attend(worker: Worker, here: "_Here", loop: Loop, leader: str) -> None:
     """Waits until the leading host says that the job is over, or is lost."""
     looked = time.monotonic()
     while not here.over.wait(_LOOK):
@@ -201,33 +194,13 @@ def _attend(worker: Worker, here: "_Here", loop: "_Loop", leader: str) -> None:
         raise here.failure
 
 
-def _answers(worker: Worker, loop: "_Loop") -> bool:
+def _answers(worker: Worker, loop: Loop) -> bool:
     """Whether the leading host does."""
     try:
-        loop.run(worker.scheduler.identity(), _LOST)
+        loop.run(worker.scheduler.identity(), LOST)
     except Exception:
         return False
     return True
-
-
-class _Loop:
-    """Dask's event loop, in a thread of its own."""
-
-    def __init__(self) -> None:
-        runner = LoopRunner(asynchronous=False)
-        runner.start()
-        self.tornado = runner.loop
-
-    def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        return asyncio.run_coroutine_threadsafe(work, self.tornado.asyncio_loop)
-
-    def run(self, work: Any, seconds: float | None = None) -> Any:
-        """Waits for something that runs in the loop."""
-
-        async def bounded() -> Any:
-            return await asyncio.wait_for(work, seconds)
-
-        return asyncio.run_coroutine_threadsafe(bounded(), self.tornado.asyncio_loop).result()
 
 
 class _Here(WorkerPlugin):
@@ -307,59 +280,6 @@ def _end(failure: TrainingError | None, dask_worker: Worker) -> None:
     here: _Here = dask_worker.plugins[_PLUGIN]  # type: ignore[assignment]
     here.failure = failure
     here.over.set()
-
-
-async def _start_worker(here: _Here, scheduler: str, address: str, security: Security, seconds: float) -> Worker:
-    worker = Worker(
-        scheduler,
-        name=here.host.name,
-        host=address,
-        nthreads=1,
-        memory_limit=0,
-        security=security,
-        dashboard=False,
-        plugins=(here,),
-        death_timeout=seconds,
-    )
-    await _begin(worker, address)
-    worker.http_server.stop()
-    return worker
-
-
-async def _begin(part: Worker | Scheduler, address: str) -> None:
-    """Starts a part of Dask, which by itself does not say why it cannot."""
-    try:
-        await part
-    except RuntimeError as error:
-        if isinstance(error.__cause__, OSError):
-            what = type(part).__name__.lower()
-            raise PlatformError(f"Dask's {what} cannot start at {address}: {error.__cause__}.") from error
-        raise
-
-
-async def _close(part: Client | Worker | Scheduler) -> None:
-    if isinstance(part, Client):
-        await part._close(fast=True)
-    elif isinstance(part, Worker):
-        await part.close(timeout=1, executor_wait=False)
-    else:
-        await part.close()
-
-
-def _configure() -> None:
-    """Sets Dask up; what it logs, tracebacks of all that ends among it, comes only where everything is asked for."""
-    dask.config.set(_SETTINGS)
-    for name in ("distributed", "bokeh", "tornado"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-        logger.setLevel(logging.NOTSET if log.isEnabledFor(logging.DEBUG) else logging.CRITICAL)
-
-
-def _security() -> tuple[Security, str]:
-    """Dask's own settings, and the protocol that they ask for."""
-    security: Any = Security()
-    return security, "tls" if security.tls_ca_file or security.require_encryption else "tcp"
 
 
 def _own_address(host: Host, deadline: float, seconds: float) -> str:
