@@ -16,6 +16,7 @@
 #define INLINE inline __attribute__((always_inline))
 #define NEVER_INLINE __attribute__((noinline))
 #define BLOCK_NUMBERS (1 << 16) /* float32 numbers of the rows that stay in a core's cache while queries pass by */
+#define STRIDED 256             /* columns from which factors of queries lie an odd number of cache lines apart */
 #define FIRST_ROWS 4096         /* rows, and some for each neighbour, from which a first bound comes */
 #define PADDED 32               /* rows that a panel has at most */
 #define NARROWEST 8             /* and at least */

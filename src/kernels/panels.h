@@ -93,12 +93,13 @@ static void NAME(pack)(const struct search *search, Py_ssize_t start, Py_ssize_t
 }
 
 /*
- * Multiplies a panel of rows with `height` queries or, if it goes `along` the rows, as many panels with one query.
+ * Multiplies a panel of rows with `height` queries or, if it goes `along` the rows, as many panels with one query. The
+ * factors of queries lie `stride` numbers apart.
  */
 static INLINE void NAME(multiply)(const float *panel, const float *added, Py_ssize_t columns, const float *factors,
-                                  int height, int along, vec values[TILE][2])
+                                  Py_ssize_t stride, int height, int along, vec values[TILE][2])
 {
-    Py_ssize_t next_panel = along ? WIDTH * columns : 0, next_query = along ? 0 : columns;
+    Py_ssize_t next_panel = along ? WIDTH * columns : 0, next_query = along ? 0 : stride;
     vec sums[TILE][2];
     for (int i = 0; i < height; i++)
         for (int v = 0; v < 2; v++)

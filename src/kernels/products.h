@@ -46,7 +46,7 @@ static INLINE void NAME(screen_tile)(const struct search *search, const struct b
     vec values[TILE][2];
     unsigned any = 0;
     NAME(multiply)(block->panels + panel * WIDTH * columns, block->added + panel * WIDTH, columns,
-                   search->factors + q * columns, height, along, values);
+                   search->factors + q * search->stride, search->stride, height, along, values);
 #pragma GCC unroll 12
     for (int i = 0; i < height; i++)
         any |= not_greater(minimum(values[i][0], values[i][1]), splat(search->limits[along ? q : q + i]));
@@ -93,13 +93,14 @@ static INLINE void NAME(find_minima)(const struct search *search, const struct b
 {
     Py_ssize_t columns = search->screened_columns, panels = groups->panels, size = groups->size;
     Py_ssize_t apart = groups->count * LANES;
-    const float *rows = block->panels, *added = block->added, *factors = search->factors + q * columns;
+    const float *rows = block->panels, *added = block->added, *factors = search->factors + q * search->stride;
     float *minima = groups->minima;
     for (Py_ssize_t panel = 0, next = 0; panel < panels; minima += LANES) {
         next = next + size < panels ? next + size : panels;
         for (int begun = 0; panel < next; panel++, begun = 1) {
             vec values[TILE][2];
-            NAME(multiply)(rows + panel * WIDTH * columns, added + panel * WIDTH, columns, factors, height, 0, values);
+            NAME(multiply)(rows + panel * WIDTH * columns, added + panel * WIDTH, columns, factors, search->stride,
+                           height, 0, values);
 #pragma GCC unroll 12
             for (int i = 0; i < height; i++) {
                 vec least = minimum(values[i][0], values[i][1]);
@@ -270,9 +271,9 @@ static void NAME(begin_queries)(const struct search *search)
     Py_ssize_t columns = search->screened_columns, first = search->number < search->k ? search->number : search->k;
     for (Py_ssize_t q = 0; q < search->count; q++) {
         struct query *query = search->queries + q;
-        float *factors = search->factors + q * columns;
+        float *factors = search->factors + q * search->stride;
         int alike = search->metric != L2 && !query->length; /* all rows are */
-        query->settled = alike || !(query->asked < 1e18);   /* or products may overflow */
+        query->settled = alike || !(query->asked < 1e18) || !(query->length <= DBL_MAX); /* or products may overflow */
         for (Py_ssize_t j = 0; j < columns; j++)
             if (query->settled)
                 factors[j] = 0;
@@ -299,9 +300,11 @@ static int NAME(search_by_products)(struct search *search, const struct block *p
     Py_ssize_t most = search->projects ? 0 : (FIRST_ROWS + 16 * search->k) / WIDTH, held = (packed ? all : step) / WIDTH;
     struct groups groups = {.most = most < held ? most : held};
     struct block block = {0};
+    /* Lines that lie 4 KiB apart have the same few places in the L1 cache: a tile's would drive each other out. */
+    search->stride = columns < STRIDED ? columns : ((columns + 15) / 16 | 1) * 16;
     size_t cells = (size_t)(groups.most * LANES), copied = packed ? 0 : (size_t)step;
     const size_t bytes[] = {
-        (size_t)(search->count * columns) * sizeof(float),
+        (size_t)(search->count * search->stride) * sizeof(float),
         TILE * cells * sizeof(float),
         cells * sizeof(float),
         cells * sizeof(int64_t),

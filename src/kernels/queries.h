@@ -37,15 +37,15 @@ struct query {
 /*
  * A search among `number` rows, numbered from `first` on; `screened` are the rows or, if it `projects`, their
  * projections. If the rows of panels do not lie in their own `order`, these are their numbers; if the queries do not,
- * `places` are theirs. By products, `factors` are (count, columns) what rows are multiplied with, and a row whose value is
- * more than `limits` has for the query is not near to it. Each query can note `room` rows; in the end they are compared,
- * unless the search `leaves` them to one among more rows. No row so far is longer than `longest`, by which similarities
- * round; products round by a `relative` and a `tiny` error.
+ * `places` are theirs. By products, `factors` are (count, columns) what rows are multiplied with, those of queries
+ * `stride` numbers apart, and a row whose value is more than `limits` has for the query is not near to it. Each query can
+ * note `room` rows; in the end they are compared, unless the search `leaves` them to one among more rows. No row so far is
+ * longer than `longest`, by which similarities round; products round by a `relative` and a `tiny` error.
  */
 struct search {
     int metric, projects, leaves;
     const loose *rows, *screened, *centre;
-    Py_ssize_t number, columns, screened_columns, first, k, count, listed, room;
+    Py_ssize_t number, columns, screened_columns, first, k, count, listed, room, stride;
     struct query *queries;
     int64_t *keys, *noted;
     const int64_t *list;

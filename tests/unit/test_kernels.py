@@ -123,6 +123,20 @@ def test_what_a_part_has_noted_of_long_rows_is_not_left_out_by_the_limit_of_shor
         assert_found(found, expected)
 
 
+@pytest.mark.parametrize("metric", Metric)
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_no_rows_are_made_up_for_queries_that_are_no_numbers(instructions, metric, number):
+    # Nobody asks with them; what they must not do is read beyond the rows.
+    assert instructions in SETS
+    rng = np.random.default_rng(0)
+    queries, rows = (rng.normal(size=(n, 4)).astype(np.float32) for n in (2, 3))
+    queries[0, 1] = number
+    for centre in (None, rows.mean(axis=0)):
+        found, _ = search(metric, centre, queries, rows, 5)
+        assert found.max() < 3
+        assert set(found[1]) == {-1, 0, 1, 2}
+
+
 @pytest.mark.parametrize("kind", ["line", "clusters", "grid", "heavy tails"])
 @settings(max_examples=25)
 @given(
