@@ -1,5 +1,5 @@
 /*
- * What exact search spends its time on: see kernels.pyi for what each function does.
+ * What exact search, and reading of text, spend their time on: see kernels.pyi for what each function does.
  *
  * All of it runs without Python's lock. Rows may lie at any address: FAISS maps them from
  * its files at odd ones.
@@ -8,6 +8,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <float.h>
+#include <locale.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ static void *allocate(size_t bytes)
     return aligned_alloc(64, (bytes + 127) / 64 * 64);
 }
 
+#include "decimals.h"
 #include "division.h"
 
 /* One piece of memory for several things; gives where each of them is. */
@@ -407,6 +409,32 @@ out:
     return result;
 }
 
+/* parse_numbers(text) */
+static PyObject *parse_numbers(PyObject *Py_UNUSED(module), PyObject *object)
+{
+    const char *text;
+    Py_ssize_t length, cells = 0, columns;
+    if (!PyBytes_Check(object))
+        return PyErr_Format(PyExc_TypeError, "expected bytes, got %.80s", Py_TYPE(object)->tp_name);
+    text = PyBytes_AS_STRING(object);
+    length = PyBytes_GET_SIZE(object);
+    if (!check(length && text[length - 1] == '\n', "lines, each with its end"))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    for (Py_ssize_t i = 0; i < length; i++)
+        cells += (text[i] == ',') | (text[i] == '\n');
+    Py_END_ALLOW_THREADS;
+    PyObject *numbers = PyBytes_FromStringAndSize(NULL, cells * (Py_ssize_t)sizeof(double));
+    if (!numbers)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    columns = read_lines(text, text + length, (double *)PyBytes_AS_STRING(numbers));
+    Py_END_ALLOW_THREADS;
+    PyObject *result = columns ? Py_BuildValue("On", numbers, columns) : Py_NewRef(Py_None);
+    Py_DECREF(numbers);
+    return result;
+}
+
 static PyObject *instruction_sets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
 {
     PyObject *names = PyList_New(0);
@@ -438,6 +466,7 @@ static PyMethodDef methods[] = {
     {"search_listed", (PyCFunction)(void (*)(void))search_listed, METH_FASTCALL, NULL},
     {"pack", (PyCFunction)(void (*)(void))pack, METH_FASTCALL, NULL},
     {"compare", (PyCFunction)(void (*)(void))compare, METH_FASTCALL, NULL},
+    {"parse_numbers", parse_numbers, METH_O, NULL},
     {"instruction_sets", instruction_sets, METH_NOARGS, NULL},
     {"use", use, METH_O, NULL},
     {NULL, NULL, 0, NULL},
@@ -451,12 +480,14 @@ static int start(PyObject *Py_UNUSED(module))
     while (!is_supported(kernels->name))
         kernels++;
     read_policy();
+    if (begin_decimals())
+        return PyErr_SetFromErrno(PyExc_OSError), -1;
     return pthread_atfork(NULL, NULL, forget_threads) ? PyErr_NoMemory(), -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, start}, {0, NULL}};
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "kernels", .m_doc = "Exact search.", .m_methods = methods, .m_slots = slots};
+    PyModuleDef_HEAD_INIT, .m_name = "kernels", .m_doc = "Inner loops.", .m_methods = methods, .m_slots = slots};
 
 PyMODINIT_FUNC PyInit_kernels(void)
 {

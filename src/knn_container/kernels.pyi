@@ -1,4 +1,4 @@
-"""Exact search in C, without Python's lock: what exact search spends its time on.
+"""Inner loops in C, without Python's lock: what exact search, and reading of text, spend their time on.
 
 Arrays are contiguous: vectors and values float32, numbers of rows int64. Vectors may lie at any address. Metrics are
 numbers: 0 for L2, 1 for INNER_PRODUCT, 2 for COSINE. All functions raise ValueError or BufferError for arrays that do
@@ -65,6 +65,17 @@ def search_listed(
 
 def compare(metric: int, queries: Float32Array, rows: Float32Array, values: Float32Array, /) -> None:
     """Fills (n, m) values as `Metric.between` gives them, of (n, d) queries and (m, d) or (n, m, d) rows."""
+
+def parse_numbers(text: bytes, /) -> tuple[bytes, int] | None:
+    """Parses lines of comma-separated decimal numbers, each line with its end.
+
+    A number has a sign or none, digits with a point among them or none, an exponent or none, and may have blanks around
+    it; it is rounded to the nearest float64.
+
+    Returns:
+        The float64 of (n, d) numbers, and d; None where lines differ in their number of cells, or a cell is anything
+        else, or beyond float64.
+    """
 
 def instruction_sets() -> list[str]:
     """The names of those that there is code for and that this machine has, the fastest first; it is in use."""

@@ -27,6 +27,7 @@ class Files:
 
     Attributes:
         asked: (path, rows in a batch, width), as files were begun.
+        threads: that may parse a file.
         closed: the files whose reading has ended, by whatever.
         before: called with a file's name and the number of its next row.
         uneven: whether batches have fewer rows than they may, as where rows are wide.
@@ -35,12 +36,14 @@ class Files:
     def __init__(self, sizes, before=lambda path, start: None, *, uneven=False):
         self.sizes = {str(file): rows for file, rows in enumerate(sizes)}
         self.asked = []
+        self.threads = set()
         self.closed = []
         self.before = before
         self.uneven = uneven
 
-    def batches(self, path, rows, width):
+    def batches(self, path, rows, width, threads=1):
         self.asked.append((path, rows, width))
+        self.threads.add(threads)
         try:
             start = 0
             while start < self.sizes[path]:
@@ -260,3 +263,10 @@ def test_whoever_leaves_early_leaves_no_reader_and_no_file_open(readers, used):
     reading.close()
     assert eventually(no_readers)
     assert eventually(lambda: len(channel.closed) == len(channel.asked))
+
+
+@pytest.mark.parametrize(("files", "threads"), [(1, {4}), (2, {2}), (3, {1}), (5, {1}), (0, set())])
+def test_where_there_are_fewer_files_than_readers_several_threads_parse_each(files, threads):
+    channel = Files([10] * files)
+    assert sum(len(batch) for _, _, batch in read(channel, channel.pieces(), 8, None, 4)) == 10 * files
+    assert channel.threads == threads

@@ -10,7 +10,6 @@ from typing import BinaryIO
 
 import numpy as np
 import orjson
-import simdjson
 
 from knn_container.batch import Batch, Column, Float32Array, Float64Array, check_labels, check_width, finite_float32
 from knn_container.errors import FormatError, ReadingStopped
@@ -19,13 +18,16 @@ from knn_container.formats import plain_numbers
 NumberedLines = list[tuple[int, str]]
 
 
-def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encoding: str = "utf-8") -> Iterator[Batch]:
+def read_batches(
+    stream: BinaryIO, batch_size: int, width: int | None, threads: int = 1, *, encoding: str = "utf-8"
+) -> Iterator[Batch]:
     """Reads rows whose first column is the label, at most `batch_size` at a time.
 
     Args:
         stream: text up to its end; blank lines are passed over.
         batch_size: rows in a batch; a batch of a mebibyte is full before.
         width: features in a row; None takes the first row's.
+        threads: that parse blocks side by side.
         encoding: the text's, by a name that Python knows.
 
     Raises:
@@ -34,9 +36,8 @@ def read_batches(stream: BinaryIO, batch_size: int, width: int | None, *, encodi
     if not _extends_ascii(encoding):
         yield from _read_lines(stream, batch_size, width, encoding, 1)
         return
-    line, parser = 1, simdjson.Parser()
-    for block in plain_numbers.blocks(stream):
-        table = plain_numbers.decode(block, parser)
+    line = 1
+    for block, table in plain_numbers.tables(stream, threads):
         if table is None or table.shape[1] < 2 or (width is not None and table.shape[1] != width + 1):
             batches, lines = _read_lines(BytesIO(block), batch_size, width, encoding, line), len(block.splitlines())
         else:
@@ -103,9 +104,9 @@ def decode_request(body: bytes, width: int, *, label_size: int = 0, encoding: st
 
 def _decode_plain(body: bytes, width: int, label_size: int) -> Float32Array | None:
     """Decodes a request of plain numbers alone; None of any other, or where a row is wrong."""
-    parser, parts = simdjson.Parser(), []
+    parts = []
     for block in [body] if len(body) < plain_numbers.BLOCK else plain_numbers.blocks(BytesIO(body)):
-        table = plain_numbers.decode(block, parser)
+        table = plain_numbers.decode(block)
         if table is None or table.shape[1] != width + label_size:
             return None
         try:

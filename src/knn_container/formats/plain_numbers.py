@@ -1,23 +1,17 @@
-"""Lines of plain numbers, parsed together as one JSON array; whatever is not plain is left to the careful parser.
+"""Lines of plain numbers, parsed together in C; whatever is not plain is left to the careful parser."""
 
-JSON's numbers are a part of CSV's, and simdjson rounds them to float64 correctly, at several times the speed of
-numpy's `loadtxt`.
-"""
-
+from collections import deque
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import BinaryIO
 
 import numpy as np
-import simdjson
-from numpy.typing import NDArray
 
+from knn_container import kernels
 from knn_container.batch import Float64Array
 from knn_container.errors import ReadingStopped
 
-BLOCK = 1 << 19  # bytes that are parsed together, for which simdjson takes some 6 MiB; or one line
-_COMMA, _NEWLINE, _MINUS, _POINT, _ZERO, _OPEN, _CLOSE = b",\n-.0[]"
-
-Bytes = NDArray[np.uint8]
+BLOCK = 1 << 19  # bytes that are parsed together, or one line
 
 
 def blocks(stream: BinaryIO) -> Iterator[bytes]:
@@ -52,43 +46,35 @@ def _cut(text: bytes, end: int | None = None) -> tuple[bytes, bytes]:
     return text[:place], text[place:]
 
 
-def decode(block: bytes, parser: simdjson.Parser | None = None) -> Float64Array | None:
+def tables(stream: BinaryIO, threads: int = 1) -> Iterator[tuple[bytes, Float64Array | None]]:
+    """Cuts text into blocks, as `blocks` does, with what `decode` makes of each; so many threads parse side by side."""
+    if threads == 1:
+        yield from ((block, decode(block)) for block in blocks(stream))
+        return
+    with ThreadPoolExecutor(threads, "csv") as pool:
+        begun: deque[tuple[bytes, Future[Float64Array | None]]] = deque()
+        for next_block in blocks(stream):
+            begun.append((next_block, pool.submit(decode, next_block)))
+            if len(begun) > threads:
+                block, found = begun.popleft()
+                yield block, found.result()
+        for block, found in begun:
+            yield block, found.result()
+
+
+def decode(block: bytes) -> Float64Array | None:
     """Parses lines of comma-separated numbers.
 
     Args:
         block: the lines.
-        parser: one that has parsed others, whose memory is so used again.
 
     Returns:
         (n, d) one row a line; None where lines differ in their number of cells, or are not all of plain numbers.
     """
-    lines = block if block.endswith(b"\n") else block + b"\n"
-    # JSON knows no lists here; what else is no number makes the parser fail, or give no numbers.
-    if b"[" in lines or (b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")):
+    if not block:
         return None
-    text = np.frombuffer(lines, np.uint8)
-    if b"-0" in lines and _has_negative_zero(text):
+    found = kernels.parse_numbers(block if block.endswith(b"\n") else block + b"\n")
+    if found is None:
         return None
-    line_ends = text == _NEWLINE
-    rows = np.count_nonzero(line_ends)
-    cell_ends = np.flatnonzero(line_ends | (text == _COMMA))
-    columns, odd = divmod(len(cell_ends), rows)
-    if odd or (text[cell_ends[columns - 1 :: columns]] != _NEWLINE).any():
-        return None
-    array = np.empty(len(text) + 1, np.uint8)
-    array[0], array[1:] = _OPEN, text
-    array[1:] += line_ends * np.uint8(_COMMA - _NEWLINE)
-    array[-1] = _CLOSE
-    try:
-        numbers: Any = (parser or simdjson.Parser()).parse(array.data)
-        return np.frombuffer(numbers.as_buffer(of_type="d"), np.float64).reshape(rows, columns)
-    except (ValueError, TypeError, RuntimeError):
-        return None
-
-
-def _has_negative_zero(text: Bytes) -> bool:
-    """JSON's whole numbers have none."""
-    zeros = text[:-2] == _MINUS
-    zeros &= text[1:-1] == _ZERO
-    zeros &= text[2:] < _POINT  # a space, a comma, or the line's end
-    return bool(zeros.any())
+    numbers, columns = found
+    return np.frombuffer(numbers, np.float64).reshape(-1, columns)

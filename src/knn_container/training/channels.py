@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
@@ -30,7 +31,7 @@ _END = 1 << 16  # bytes at either end of a file by which it is known
 _PIPE_WAIT = 0.1  # seconds between looks for a pipe that is not there yet
 
 Open = Callable[[Path], BufferedReader]
-Decode = Callable[[BinaryIO, int, int | None], Iterator[Batch]]
+Decode = Callable[[BinaryIO, int, int | None, int], Iterator[Batch]]
 FULLY_REPLICATED, SHARDED = "FullyReplicated", "ShardedByS3Key"
 
 
@@ -151,7 +152,7 @@ class Channel:
     Attributes:
         name: `train` or `test`.
         source: of the bytes.
-        decode: makes rows of a file's bytes.
+        decode: makes rows of a file's bytes, given rows in a batch, features in a row, and threads.
         number_bytes: what one number of a row takes at most.
         distribution: `FullyReplicated` where every host sees the same files, `ShardedByS3Key` where each has its own;
             None where nobody has said.
@@ -174,19 +175,20 @@ class Channel:
         """What there is to read, in data order."""
         return self.source.list(marked=marked)
 
-    def batches(self, path: str, batch_size: int, width: int | None) -> Iterator[Batch]:
+    def batches(self, path: str, batch_size: int, width: int | None, threads: int = 1) -> Iterator[Batch]:
         """Reads one of the files; one that gzip has packed is unpacked on the way.
 
         Args:
             path: as `files` has it.
             batch_size: rows in a batch.
             width: features in a row; None takes the first row's.
+            threads: that parse CSV side by side.
 
         Raises:
             UserError: names the file and the row that cannot be read.
         """
         with _located(self.name, path), self.source.open(path) as stream:
-            yield from self.decode(stream if self.is_pipe else _unpacked(stream), batch_size, width)
+            yield from self.decode(stream if self.is_pipe else _unpacked(stream), batch_size, width, threads)
 
 
 @contextmanager
@@ -246,7 +248,7 @@ def open_channel(name: str, config: Mapping[str, Any], folder: Path, open_file: 
 
 def _decoder(channel: str, content_type: MediaType) -> Decode:
     if content_type.name == mediatype.RECORDIO:
-        return recordio.read_batches
+        return lambda stream, batch_size, width, _threads: recordio.read_batches(stream, batch_size, width)
     if content_type.name != mediatype.CSV:
         raise UserError(
             f"Channel {channel!r}: expected the content type {mediatype.RECORDIO} or {mediatype.CSV}, "
@@ -258,16 +260,16 @@ def _decoder(channel: str, content_type: MediaType) -> Decode:
             "a row has one label, in its first column."
         )
     encoding = content_type.parameters.get("charset", "utf-8")
-    return lambda stream, batch_size, width: csv.read_batches(stream, batch_size, width, encoding=encoding)
+    return partial(csv.read_batches, encoding=encoding)
 
 
 def _unwrapping(decode: Decode) -> Decode:
     """Reads streams in which each record is a whole file (`RecordWrapperType=RecordIO`)."""
 
-    def unwrap(stream: BinaryIO, batch_size: int, width: int | None) -> Iterator[Batch]:
+    def unwrap(stream: BinaryIO, batch_size: int, width: int | None, threads: int) -> Iterator[Batch]:
         for number, file in enumerate(framing.read_payloads(stream), 1):
             try:
-                for batch in decode(BytesIO(file), batch_size, width):
+                for batch in decode(BytesIO(file), batch_size, width, threads):
                     width = batch.features.shape[1]
                     yield batch
             except FormatError as error:

@@ -25,31 +25,32 @@ def read(channel: Channel, pieces: Sequence[Piece], batch_size: int, width: int 
         pieces: which.
         batch_size: rows in a batch of a single reader; of n readers each has batches of an nth.
         width: features in a row; None takes the first row's.
-        readers: threads that read, each a file at a time.
+        readers: threads that read, each a file at a time; where there are fewer pieces, several parse a file of CSV.
 
     Raises:
         UserError: as `Channel.batches`; what other readers have read is dropped.
     """
+    threads = max(1, readers // max(1, len(pieces)))
     readers = max(1, min(readers, len(pieces), batch_size))
     rows = batch_size // readers
     try:
         # The first row of all says how wide the rows of the other files must be.
         for begun, piece in enumerate(pieces, 1):
-            stream = _stream(channel, piece, rows, width)
+            stream = _stream(channel, piece, rows, width, threads)
             if first := next(stream, None):
                 yield first
                 width = first[2].features.shape[1]
                 del first
-                others = (_stream(channel, it, rows, width) for it in pieces[begun:])
+                others = (_stream(channel, it, rows, width, threads) for it in pieces[begun:])
                 yield from _side_by_side(chain([stream], others), readers)
                 return
     except ReadingStopped:
         return
 
 
-def _stream(channel: Channel, piece: Piece, rows: int, width: int | None) -> Stream:
+def _stream(channel: Channel, piece: Piece, rows: int, width: int | None, threads: int) -> Stream:
     start = 0
-    for batch in channel.batches(piece.path, rows, width):
+    for batch in channel.batches(piece.path, rows, width, threads):
         for first, part in _turns(piece, batch, start, rows):
             yield piece, first, part
         start += len(batch)
