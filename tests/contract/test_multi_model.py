@@ -57,6 +57,12 @@ def endpoint():
     return Endpoint(1 << 30)
 
 
+def test_a_model_that_is_loaded_has_its_engines_compared(endpoint, folder, caplog):
+    with caplog.at_level("INFO"):
+        assert endpoint.load("one", folder).status_code == 200
+    assert any(it.startswith("Exact search of 1 queries: products") for it in caplog.messages)
+
+
 def test_ping_is_200_with_no_model_and_with_some(endpoint, folder):
     assert (endpoint.http.get("/ping").status_code, endpoint.http.get("/ping").data) == (200, b"")
     endpoint.load("a", folder)

@@ -42,3 +42,10 @@ def test_a_model_that_is_loaded_later_turns_503_into_200(trained):
     before = client.get("/ping").status_code
     holder.load(Preparation(trained / "model"))
     assert (before, client.get("/ping").status_code) == (503, 200)
+
+
+def test_a_model_that_is_loaded_has_its_engines_compared(serve, trained, caplog):
+    with caplog.at_level("INFO"):
+        serve(trained / "model")
+    ready = caplog.messages.index("Ready: faiss.Flat with 1437 rows, k=5.")
+    assert any(it.startswith("Exact search of 1 queries: products") for it in caplog.messages[ready:])

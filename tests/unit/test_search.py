@@ -4,6 +4,7 @@ import concurrent.futures
 import gc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import faiss
@@ -180,8 +181,13 @@ def test_a_trial_times_every_batch_and_says_what_it_chose(metric, caplog):
     for timing in chosen:
         same = [other.seconds for other in search.timings if other.queries == timing.queries]
         assert timing.seconds == min(same)
-    assert caplog.messages[-1].startswith("Exact search:")
-    assert caplog.messages[-1].endswith("settled.")
+    *figures, last = caplog.messages[-4:]
+    for message, timing in zip(figures, chosen, strict=True):
+        assert message.startswith(f"Exact search of {timing.queries} queries: ")
+        assert f"{timing.engine} {1000 * timing.seconds:.2f} ms" in message
+        assert message.endswith(f"; taking {timing.engine}.")
+    assert last.startswith("Exact search:")
+    assert last.endswith("settled.")
 
 
 def test_what_can_search_at_once_is_compared_before_anything_is_built():
@@ -408,6 +414,22 @@ def test_an_engine_takes_no_longer_for_a_batch_than_for_its_parts(monkeypatch):
     monkeypatch.setattr(trial, "_seconds", large_are_slow)
     search.speed_up(10**9, queries=10**9)
     assert {few.name for _, few, _ in search._plan} == {KD_TREE}
+
+
+def test_a_trial_asks_for_no_batch_that_would_take_it_beyond_its_time(monkeypatch):
+    search, clock = search_in(np.random.default_rng(0).random((5000, 20), np.float32), Metric.L2), [0.0]
+    fixed, each = {"products": 0.02, "scan": 0.0}, {"products": 0.004, "scan": 0.03}
+
+    def seconds(work):
+        name, queries = work.func.__self__.name, len(work.args[0])
+        clock[0] += fixed[name] + each[name] * queries
+        return fixed[name] + each[name] * queries
+
+    monkeypatch.setattr(trial, "_seconds", seconds)
+    monkeypatch.setattr(trial, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    search.compare()
+    assert {(it.engine, it.queries) for it in search.timings} == {("products", 1), ("scan", 1), ("products", 16)}
+    assert clock[0] < 0.3
 
 
 def _pretend(work, fixed):

@@ -236,7 +236,9 @@ class ModelStore:
 
     def _fill(self, name: str, folder: Path) -> None:
         try:
-            self._entries[name].model, _ = load_model(folder)
+            model, _ = load_model(folder)
+            model.speed_up(0, queries=0)  # by what needs no building
+            self._entries[name].model = model
         except BaseException:
             with self._lock:
                 del self._entries[name]
