@@ -44,12 +44,9 @@ def test_a_query_alone_finds_on_a_gpu_what_it_finds_in_a_batch(found, build, gpu
         np.testing.assert_array_equal(search(queries[i : i + 1], 10).rows[0], together.rows[i])
 
 
-def test_a_service_copies_in_the_background(found, build, gpu_wins):
+def test_a_service_copies_whatever_comes(found, build, gpu_wins):
     search = search_for(build(IVF_FLAT), Metric.L2, 5)
     search.speed_up(0)
-    (thread,) = [it for it in threading.enumerate() if it.name == "copy to a GPU"] or [None]
-    if thread:
-        thread.join(30)
     assert search._on_card is not None
 
 

@@ -1,10 +1,11 @@
-"""On a GPU, where there is one; KNN_REQUIRE_GPU=1 fails where there is none."""
+"""On a GPU, where there is one; KNN_REQUIRE_GPU=1 fails where there is none. On a false one too, so that this works."""
 
 import os
 
 import faiss
 import numpy as np
 import pytest
+from fake_gpu import DEVICE
 
 from knn_container import gpu
 from knn_container.index import IVF_FLAT, IVF_PQ, IVF_RABITQ, IVF_SQ_8
@@ -15,8 +16,14 @@ from knn_container.search.gpu_flat import flat_on_card
 CASES = [(IVF_FLAT, metric) for metric in Metric] + [(IVF_SQ_8, Metric.L2), (IVF_PQ, Metric.L2)]
 
 
-@pytest.fixture
-def card():
+@pytest.fixture(params=["false", "real"])
+def card(request, monkeypatch):
+    if request.param == "false":
+        request.getfixturevalue("fake")
+        request.getfixturevalue("cuda")
+        false = gpu.Card(DEVICE)
+        monkeypatch.setattr(gpu, "find", lambda: false)
+        return false
     if found := gpu.find():
         return found
     if os.environ.get("KNN_REQUIRE_GPU") == "1":
@@ -61,7 +68,7 @@ def flat(rows, metric):
 @pytest.mark.parametrize("shift", [0, 10])
 def test_it_proposes_the_nearest_rows(card, metric, shift):
     rows, queries = normal_rows(50_000, 54) + np.float32(shift), normal_rows(300, 54, seed=1) + np.float32(shift)
-    engine = flat_on_card(flat(rows, metric), rows, metric)
+    engine = flat_on_card(flat(rows, metric), rows, metric, lambda: None)
     assert engine
     last, candidates = engine.propose(queries, 10 + engine.spare)
     expected = search_for(flat(rows, metric), metric, 1)(queries, 10)
