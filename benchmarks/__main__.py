@@ -1,6 +1,6 @@
 """Measures this program beside its alternatives and writes the README's figures.
 
-    .venv/bin/python -m benchmarks                        all of it, about 25 minutes
+    .venv/bin/python -m benchmarks                        all of it, half an hour or more
     .venv/bin/python -m benchmarks --only exact serving   some of it; the rest stays as it was measured last
     .venv/bin/python -m benchmarks --render               nothing; writes README.md again from docs/benchmarks
 

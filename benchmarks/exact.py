@@ -1,6 +1,7 @@
 """Exact search of one size after another, beside what else searches exactly."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def measure(bench: Bench) -> Found:
         return {"tables": tables, "missing": team.missing}
 
 
-def _recall(team: Team, queries: "object", rows: np.ndarray, asked: np.ndarray, titles: list[str]) -> dict[str, float]:
+def _recall(team: Team, queries: Path, rows: np.ndarray, asked: np.ndarray, titles: list[str]) -> dict[str, float]:
     """Each contestant's recall, with our own answers as the truth; the tests show that these are exact."""
     count = min(_CHECKED, len(asked))
     true = team.answers(OURS.title, queries, count, _K)

@@ -76,7 +76,11 @@ def report(found: Found) -> str:
         fixed = f"{_COLUMNS} columns" if axis == "rows" else f"{_ROWS:,} rows"
         heads = [f"{kind}, {fixed}; {axis}:", *(f"{it[axis]:,}" for it in points)]
         parts.append(table(heads, rows))
-    return "\n".join(parts) + f"\nms for a batch of {_BATCH} queries, k = {_K}, at the median.\n"
+    return (
+        "\n".join(parts)
+        + f"\nms for a batch of {_BATCH} queries, k = {_K}, at the median. -: a batch takes more than 10 s, or the "
+        f"tree would have more than {SKLEARN_TREE.largest // 1_000_000} million numbers.\n"
+    )
 
 
 def lines(found: Found) -> list[Line]:  # noqa: ARG001 (nothing was promised)

@@ -12,7 +12,7 @@ from benchmarks.bench import Bench, Found, Line, missing
 from benchmarks.figures import interleave
 from benchmarks.programs import ROOT, BenchmarkError, NotMeasured, run, say
 from benchmarks.readme import number, span, table, times
-from benchmarks.records import Frames, write_csv
+from benchmarks.records import Frames, write_csv, write_mixed
 from benchmarks.venvs import OWN, SDK, python_of
 
 _READERS = ROOT / "benchmarks" / "readers"
@@ -35,6 +35,7 @@ _RECORDIO = (
     Reader("protobuf (upb) into numpy", "protobuf", "with_protobuf.py"),
     Reader("SageMaker's SDK", SDK, "with_sdk.py"),
 )
+_MIXED = _RECORDIO[:2]
 _CSV = (
     Reader(OURS, OWN, "with_ours.py"),
     Reader("polars", "polars", "with_polars.py"),
@@ -51,6 +52,9 @@ def measure(bench: Bench) -> Found:
     count = bench.pick(_ROWS, 20_000)
     made = bench.source.table("covertype", count, 54, 1)
     Frames(54).write(recordio, made.rows, made.labels)
+    mixed = bench.folder / "mixed" / "rows.pbr"
+    mixed.parent.mkdir()
+    write_mixed(mixed, made.rows, made.labels)
     csv = bench.folder / "csv" / "rows.csv"
     csv.parent.mkdir()
     _write_csv(bench, csv)
@@ -59,10 +63,12 @@ def measure(bench: Bench) -> Found:
     try:
         os.sched_setaffinity(0, cpus[:1])
         dense = _race(_RECORDIO, recordio, rounds)
+        mixture = _race(_MIXED, mixed, rounds)
     finally:
         os.sched_setaffinity(0, cpus)
     name = bench.source.name("covertype")
-    return {"name": name, "rows": count, "columns": 54, "recordio": dense, "csv": _race(_CSV, csv, rounds)}
+    found: Found = {"name": name, "rows": count, "columns": 54, "recordio": dense, "mixed": mixture}
+    return found | {"csv": _race(_CSV, csv, rounds)}
 
 
 def _write_csv(bench: Bench, path: Path) -> None:
@@ -106,7 +112,12 @@ def _race(readers: tuple[Reader, ...], path: Path, rounds: int) -> Found:
 def report(found: Found) -> str:
     """A table for each format."""
     parts = []
-    for title, kind in ((f"Dense RecordIO, {found['columns']} float32, one core", "recordio"), ("CSV", "csv")):
+    kinds = {
+        "recordio": f"Dense RecordIO, {found['columns']} float32, one core",
+        "mixed": f"Dense RecordIO, {found['columns']} float32 and float64 by turns, one core",
+        "csv": "CSV",
+    }
+    for kind, title in kinds.items():
         it = found[kind]
         rows = [
             (

@@ -33,20 +33,30 @@ class Frames:
         self._features_at = self._frame.index(values.tobytes())
         self._label_at = self._frame.index(label.tobytes())
 
-    def encode(self, features: NDArray[Any], labels: NDArray[Any]) -> bytes:
-        """Encodes (n, d) features and (n,) labels."""
+    def encode(self, features: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Encodes (n, d) features and (n,) labels, each row as one of bytes."""
         table = np.tile(np.frombuffer(self._frame, np.uint8), (len(features), 1))
         for at, numbers in ((self._features_at, features), (self._label_at, labels[:, np.newaxis])):
             packed = np.ascontiguousarray(numbers, self._dtype).view(np.uint8)
             table[:, at : at + packed.shape[1]] = packed
-        return table.tobytes()
+        return table
 
     def write(self, path: Path, features: NDArray[Any], labels: NDArray[Any]) -> None:
         """Writes a file of them."""
         with path.open("wb") as file:
             for start in range(0, len(features), _BLOCK):
                 part = slice(start, start + _BLOCK)
-                file.write(self.encode(features[part], labels[part]))
+                file.write(self.encode(features[part], labels[part]).data)
+
+
+def write_mixed(path: Path, features: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Writes an even number of labelled rows, which are float32 and float64 by turns, and so of different lengths."""
+    single, double = Frames(features.shape[1]), Frames(features.shape[1], "<f8")
+    with path.open("wb") as file:
+        for start in range(0, len(features), _BLOCK):
+            even, odd = slice(start, start + _BLOCK, 2), slice(start + 1, start + _BLOCK, 2)
+            pairs = [single.encode(features[even], labels[even]), double.encode(features[odd], labels[odd])]
+            file.write(np.concatenate(pairs, axis=1).data)
 
 
 def csv_lines(features: NDArray[Any], labels: NDArray[Any] | None = None) -> list[str]:

@@ -70,6 +70,7 @@ WAYS = (
     Way(OURS, lambda folder: program.serving(folder / "job", OURS)),
     plain(PLAIN, "faiss", "with_faiss", "Flat"),
     plain("Flask, scikit-learn", "scikit-learn", "with_sklearn", "Auto"),
+    plain("Flask, scikit-learn-intelex", "scikit-learn-intelex", "with_sklearnex", "Auto"),
     plain("Flask, usearch (approximate)", "usearch", "with_usearch", "HNSW", 64),
     Way(MLSERVER, _mlserver, "/v2/models/knn/infer", "application/json", "bodies.jsonl"),
 )

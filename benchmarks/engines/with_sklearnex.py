@@ -20,5 +20,12 @@ class Neighbours:
         return found
 
 
+class Auto(Neighbours):
+    """The algorithm that it chooses by itself."""
+
+    def __init__(self, rows: Rows) -> None:
+        super().__init__("auto", rows)
+
+
 if __name__ == "__main__":
     serve({"brute": partial(Neighbours, "brute")})

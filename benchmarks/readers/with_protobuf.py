@@ -4,6 +4,7 @@ import struct
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measuring import Total, measure
@@ -17,6 +18,10 @@ _SPEC.loader.exec_module(_MODULE)
 Record = _MODULE.Record
 
 
+def _values(value: Any) -> Any:
+    return (value.float32_tensor if value.HasField("float32_tensor") else value.float64_tensor).values
+
+
 def rows(path: str, total: Total) -> None:
     """Makes one table of all records."""
     features, labels, at = [], [], 0
@@ -24,8 +29,8 @@ def rows(path: str, total: Total) -> None:
     while at < len(data):
         _, length = struct.unpack_from("<II", data, at)
         record = Record.FromString(data[at + 8 : at + 8 + length])
-        features.append(np.array(record.features["values"].float32_tensor.values, np.float32))
-        labels.append(record.label["values"].float32_tensor.values[0])
+        features.append(np.array(_values(record.features["values"]), np.float32))
+        labels.append(_values(record.label["values"])[0])
         at += 8 + length + -length % 4
     total.add(np.stack(features), np.array(labels, np.float32))
 

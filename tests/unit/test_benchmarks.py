@@ -226,11 +226,17 @@ def test_requests_are_compared_at_32_connections():
         "name": "uniform",
         "rows": 10,
         "loads": [loaded(serving.OURS, 8, 1), loaded(serving.OURS, 32, 500), loaded(serving.PLAIN, 32, 100)],
-        "pings": {serving.OURS: {"p50": 0.001, "p99": 0.02, "count": 9}},
+        "pings": [
+            {"connections": 32, "server": serving.OURS, "p50": 0.001, "p99": 0.02, "count": 9},
+            {"connections": 32, "server": serving.PLAIN, "p50": 0.1, "p99": 0.2, "count": 9},
+            {"connections": 128, "server": serving.OURS, "p50": 0.001, "p99": 0.06, "count": 9},
+        ],
         "replay": {"rows": 10, "batches": 2, "seconds": {serving.OURS: 3.0, serving.PLAIN: 60.0}, "same": 1.0},
     }
     lines = serving.lines({"kinds": [entry], "missing": {}})
-    assert [(line.ratio, line.met) for line in lines] == [(5.0, True), (None, False), (None, True), (20.0, True)]
+    assert [(line.ratio, line.met) for line in lines] == [
+        (5.0, True), (None, False), (None, True), (None, False), (20.0, True)
+    ]  # fmt: skip
 
 
 def test_without_wrk_the_goals_say_so():
