@@ -47,5 +47,7 @@ def test_a_model_that_is_loaded_later_turns_503_into_200(trained):
 def test_a_model_that_is_loaded_has_its_engines_compared(serve, trained, caplog):
     with caplog.at_level("INFO"):
         serve(trained / "model")
-    ready = caplog.messages.index("Ready: faiss.Flat with 1437 rows, k=5.")
-    assert any(it.startswith("Exact search of 1 queries: products") for it in caplog.messages[ready:])
+    ready, *compared, settled = caplog.messages
+    assert ready.startswith("Ready: ")
+    assert compared[0].startswith("Exact search of 1 queries: products")
+    assert settled.endswith("settled.")
