@@ -66,9 +66,9 @@ static inline const char *read_cell(const char *at, double *number)
     }
     at = skip_blanks(at);
     const char *start = at;
-    int negative = *at == '-', digits = 0, any = 0;
+    int negative = *at == '-', any = 0;
     uint64_t whole = 0;
-    int64_t power = 0;
+    int64_t digits = 0, power = 0;
     at += negative || *at == '+';
     for (unsigned digit; (digit = (unsigned)(*at - '0')) < 10; at++, any = 1) {
         whole = 10 * whole + digit;
@@ -91,7 +91,7 @@ static inline const char *read_cell(const char *at, double *number)
         if ((unsigned)(*at - '0') > 9)
             return NULL;
         for (unsigned digit; (digit = (unsigned)(*at - '0')) < 10; at++)
-            exponent = exponent < 100000 ? 10 * exponent + digit : exponent;
+            exponent = exponent < (int64_t)1 << 50 ? 10 * exponent + digit : exponent; /* more than any text is long */
         power += less ? -exponent : exponent;
     }
     if (digits > DIGITS || !scale(whole, power, number)) {

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from knn_container import cpu
 from knn_container.batch import Batch
 from knn_container.errors import ReadingStopped, UserError
 from knn_container.training.division import Piece
@@ -266,7 +267,8 @@ def test_whoever_leaves_early_leaves_no_reader_and_no_file_open(readers, used):
 
 
 @pytest.mark.parametrize(("files", "threads"), [(1, {4}), (2, {2}), (3, {1}), (5, {1}), (0, set())])
-def test_where_there_are_fewer_files_than_readers_several_threads_parse_each(files, threads):
+def test_where_there_are_more_cpus_than_files_several_threads_parse_each(monkeypatch, files, threads):
+    monkeypatch.setattr(cpu, "budget", lambda: 4)
     channel = Files([10] * files)
-    assert sum(len(batch) for _, _, batch in read(channel, channel.pieces(), 8, None, 4)) == 10 * files
+    assert sum(len(batch) for _, _, batch in read(channel, channel.pieces(), 8, None, 8)) == 10 * files
     assert channel.threads == threads

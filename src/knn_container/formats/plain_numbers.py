@@ -47,19 +47,30 @@ def _cut(text: bytes, end: int | None = None) -> tuple[bytes, bytes]:
 
 
 def tables(stream: BinaryIO, threads: int = 1) -> Iterator[tuple[bytes, Float64Array | None]]:
-    """Cuts text into blocks, as `blocks` does, with what `decode` makes of each; so many threads parse side by side."""
+    """Cuts text into blocks, as `blocks` does, with what `decode` makes of each; so many threads parse side by side.
+
+    Raises:
+        OSError: the stream's; what has come before it is given first.
+    """
     if threads == 1:
         yield from ((block, decode(block)) for block in blocks(stream))
         return
-    with ThreadPoolExecutor(threads, "csv") as pool:
-        begun: deque[tuple[bytes, Future[Float64Array | None]]] = deque()
-        for next_block in blocks(stream):
-            begun.append((next_block, pool.submit(decode, next_block)))
-            if len(begun) > threads:
-                block, found = begun.popleft()
-                yield block, found.result()
-        for block, found in begun:
+    begun: deque[tuple[bytes, Future[Float64Array | None]]] = deque()
+
+    def ended(most: int) -> Iterator[tuple[bytes, Float64Array | None]]:
+        while len(begun) > most:
+            block, found = begun.popleft()
             yield block, found.result()
+
+    with ThreadPoolExecutor(threads, "csv") as pool:
+        try:
+            for block in blocks(stream):
+                begun.append((block, pool.submit(decode, block)))
+                yield from ended(threads if len(block) <= 2 * BLOCK else 0)  # of very long lines, one is enough
+        except Exception:
+            yield from ended(0)
+            raise
+        yield from ended(0)
 
 
 def decode(block: bytes) -> Float64Array | None:

@@ -266,10 +266,10 @@ def _decoder(channel: str, content_type: MediaType) -> Decode:
 def _unwrapping(decode: Decode) -> Decode:
     """Reads streams in which each record is a whole file (`RecordWrapperType=RecordIO`)."""
 
-    def unwrap(stream: BinaryIO, batch_size: int, width: int | None, threads: int) -> Iterator[Batch]:
+    def unwrap(stream: BinaryIO, batch_size: int, width: int | None, _threads: int) -> Iterator[Batch]:
         for number, file in enumerate(framing.read_payloads(stream), 1):
             try:
-                for batch in decode(BytesIO(file), batch_size, width, threads):
+                for batch in decode(BytesIO(file), batch_size, width, 1):
                     width = batch.features.shape[1]
                     yield batch
             except FormatError as error:

@@ -6,6 +6,7 @@ from contextlib import closing
 from itertools import chain
 from queue import SimpleQueue
 
+from knn_container import cpu
 from knn_container.batch import Batch
 from knn_container.errors import ReadingStopped
 from knn_container.training.channels import Channel
@@ -25,12 +26,12 @@ def read(channel: Channel, pieces: Sequence[Piece], batch_size: int, width: int 
         pieces: which.
         batch_size: rows in a batch of a single reader; of n readers each has batches of an nth.
         width: features in a row; None takes the first row's.
-        readers: threads that read, each a file at a time; where there are fewer pieces, several parse a file of CSV.
+        readers: threads that read, each a file at a time; where there are CPUs for more, several parse a file of CSV.
 
     Raises:
         UserError: as `Channel.batches`; what other readers have read is dropped.
     """
-    threads = max(1, readers // max(1, len(pieces)))
+    threads = max(1, min(readers, cpu.budget()) // max(1, len(pieces)))
     readers = max(1, min(readers, len(pieces), batch_size))
     rows = batch_size // readers
     try:

@@ -89,6 +89,8 @@ def _is_nearest(text):
 @example("0.000000000000000000000000000000000000001")
 @example("1e-400")
 @example("0e999999999999")
+@example("0." + "0" * 99_999 + "1e100000")
+@example("0." + "0" * 100_000 + "1e1000001")
 def test_every_number_is_rounded_to_the_nearest_float64(text):
     assert _is_nearest(text)
 
@@ -142,6 +144,29 @@ def test_blocks_of_lines_with_either_end_are_small(end):
     cut = list(plain_numbers.blocks(io.BytesIO(text)))
     assert b"".join(cut) == text
     assert max(map(len, cut)) <= 3 * plain_numbers.BLOCK
+
+
+class Failing(io.BytesIO):
+    def read1(self, size=-1):
+        if piece := super().read1(min(size, 5)):
+            return piece
+        raise OSError("no more")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_what_has_come_before_a_stream_fails_is_given_first(threads):
+    batches, rows = csv.read_batches(Failing(b"1,2\n3,4\n5,6\n"), 10, None, threads), []
+    with pytest.raises(OSError, match="no more"):
+        rows += (batch.labels.tolist() for batch in batches)
+    assert rows == [[1], [3], [5]]
+
+
+def test_no_more_than_one_very_long_line_is_parsed_at_a_time(monkeypatch):
+    monkeypatch.setattr(plain_numbers, "BLOCK", 5)
+    begun = []
+    monkeypatch.setattr(plain_numbers, "decode", begun.append)
+    for number, _ in enumerate(plain_numbers.tables(io.BytesIO(b"1,2,3,4,5,6,7\n" * 5), 4), 1):
+        assert len(begun) == number
 
 
 class Stopping(io.BytesIO):
