@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from benchmarks.programs import BenchmarkError, free_port, say, wait_until
 
 RECORDIO = "application/x-recordio-protobuf"
 _BIN = Path(sys.executable).parent
+_LOOK = 0.02  # seconds between looks at a process's memory
 _READY_SECONDS, _SETTLE_SECONDS, _STOP_SECONDS = 60, 15, 30
 _SETTLED = re.compile(r"settled\.$", re.MULTILINE)
 
@@ -63,13 +65,34 @@ def train(job: Path) -> Used:
         process = subprocess.Popen(
             [_BIN / "train"], env=os.environ | {"SAGEMAKER_BASE_DIR": str(job)}, stdout=log, stderr=log
         )
-        _, status, used = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
+        with _peaks(process.pid) as peaks:
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             log.seek(0)
             raise BenchmarkError(f"train ended with {process.returncode}:\n{log.read()}")
-    return Used(seconds, used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss)
+    return Used(seconds, used.ru_utime + used.ru_stime, max(peaks))
+
+
+@contextmanager
+def _peaks(pid: int) -> Iterator[list[int]]:
+    """Looks again and again at the peak of a process's resident memory; `ru_maxrss` counts its parent's too."""
+    peaks, over = [0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK):
+            with suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                peaks.extend(1024 * int(found) for found in re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass(frozen=True)
