@@ -55,14 +55,18 @@ static void *allocate(size_t bytes)
 #include "decimals.h"
 #include "division.h"
 
-/* One piece of memory for several things; gives where each of them is. */
+/*
+ * One piece of memory for several things, each at its own line; gives where they are. What glibc has aligned itself is too
+ * small, once it is free, to be taken by the next call of the same size, and memory grows by it.
+ */
 static void *allocate_all(const size_t *bytes, int count, void **places)
 {
     size_t all = 0;
     for (int i = 0; i < count; i++)
         all += (bytes[i] + 63) / 64 * 64;
-    char *memory = allocate(all);
-    for (size_t i = 0, at = 0; i < (size_t)count; at += (bytes[i++] + 63) / 64 * 64)
+    char *memory = malloc(all + 64);
+    size_t at = (size_t)(-(uintptr_t)memory % 64);
+    for (int i = 0; i < count; at += (bytes[i++] + 63) / 64 * 64)
         places[i] = memory ? memory + at : NULL;
     return memory;
 }
