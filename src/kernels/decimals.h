@@ -14,7 +14,7 @@
 #if LDBL_MANT_DIG == 64
 typedef long double wide;
 #else
-typedef double wide; /* never used as such */
+typedef double wide; /* of whose powers only the exact ones are used */
 #endif
 
 static wide powers[POWERS];

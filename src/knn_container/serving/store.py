@@ -259,7 +259,7 @@ class ModelStore:
             del self._entries[name]
         entry.model = None
         gc.collect()
-        heap.return_freed()  # searches have left up to 70 MB of it in small blocks
+        heap.return_freed()  # up to 70 MB were seen to stay otherwise
 
     @contextmanager
     def use(self, name: str) -> Iterator[Model]:
